@@ -1,0 +1,1 @@
+"""Organisations fine-tune one language model together; their text never leaves the house."""

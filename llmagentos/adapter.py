@@ -1,0 +1,105 @@
+"""An adapter is one flat float32 vector plus a layout."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import accumulate
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class LoraPair:
+    """Two tensors whose product ``scale * B @ A`` is added to one weight of the base model."""
+
+    a: str
+    b: str
+    rank: int
+    alpha: float
+    scale: float
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names and shapes of the tensors that lie one after the other in a ``(d,)`` vector."""
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    pairs: tuple[LoraPair, ...] = ()
+
+    def __post_init__(self) -> None:
+        assert len(self.names) == len(self.shapes) == len(set(self.names))
+
+    @staticmethod
+    def order(shapes: Mapping[str, tuple[int, ...]], pairs: tuple[LoraPair, ...] = ()) -> "Layout":
+        """All first factors A, then all second factors B, then the rest; each group by name."""
+        group = {pair.a: 0 for pair in pairs} | {pair.b: 1 for pair in pairs}
+        names = tuple(sorted(shapes, key=lambda name: (group.get(name, 2), name)))
+        return Layout(names, tuple(tuple(shapes[name]) for name in names), pairs)
+
+    @cached_property
+    def ends(self) -> tuple[int, ...]:
+        """Where each tensor ends in the vector."""
+        return tuple(accumulate(prod(shape) for shape in self.shapes))
+
+    @property
+    def size(self) -> int:
+        """Number of values d."""
+        return self.ends[-1] if self.ends else 0
+
+    def split(self, vector: Vector) -> dict[str, Vector]:
+        """Views of a ``(d,)`` vector, by name and in shape."""
+        assert vector.shape == (self.size,)
+        pieces = np.split(vector, self.ends[:-1]) if self.names else []
+        shaped = zip(self.names, pieces, self.shapes, strict=True)
+        return {name: piece.reshape(shape) for name, piece, shape in shaped}
+
+    def join(self, tensors: Mapping[str, Vector]) -> Vector:
+        """The ``(d,)`` vector of the named tensors."""
+        vector = np.empty(self.size, np.float32)
+        for name, view in self.split(vector).items():
+            view[...] = tensors[name]
+        return vector
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the canonical JSON form; equal layouts have equal hashes."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @staticmethod
+    def from_json(text: str) -> "Layout":
+        """The layout that ``to_json`` wrote."""
+        fields = json.loads(text)
+        pairs = tuple(LoraPair(**pair) for pair in fields["pairs"])
+        return Layout(tuple(fields["names"]), tuple(map(tuple, fields["shapes"])), pairs)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A read-only ``(d,)`` float32 vector with the names and shapes of its tensors."""
+
+    layout: Layout
+    vector: Vector
+
+    def __post_init__(self) -> None:
+        assert self.vector.shape == (self.layout.size,)
+        assert self.vector.dtype == np.float32
+        self.vector.flags.writeable = False
+
+    @cached_property
+    def tensors(self) -> dict[str, Vector]:
+        """Read-only views of the vector, by name and in shape."""
+        return self.layout.split(self.vector)
+
+    def __getitem__(self, name: str) -> Vector:
+        return self.tensors[name]

@@ -1,0 +1,19 @@
+"""Settings of a run as frozen dataclasses; files, flags and ``--help`` come from them."""
+
+from llmagentos.settings.corpus import CorpusSettings, PartitionSettings
+from llmagentos.settings.evaluation import EvaluationSettings
+from llmagentos.settings.local import LocalSettings
+from llmagentos.settings.model import LoraSettings, ModelSettings
+from llmagentos.settings.run import RunSettings
+from llmagentos.settings.server import ServerSettings
+
+__all__ = [
+    "CorpusSettings",
+    "EvaluationSettings",
+    "LocalSettings",
+    "LoraSettings",
+    "ModelSettings",
+    "PartitionSettings",
+    "RunSettings",
+    "ServerSettings",
+]

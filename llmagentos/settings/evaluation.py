@@ -1,0 +1,22 @@
+"""How much held-out text is read, and when."""
+
+from dataclasses import dataclass
+
+from llmagentos.settings.checks import require
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """Held-out evaluation on every agent's own silo; it costs less than training."""
+
+    rows: int = 24
+    """Held-out rows of each agent that are read after every round; 0 skips it."""
+    final_rows: int = 64
+    """Held-out rows of each agent that are read before the first and after the last round."""
+    batch: int = 8
+    """Rows in a forward pass."""
+
+    def __post_init__(self) -> None:
+        require(self.rows >= 0, "evaluation.rows", self.rows, "needs 0 or more")
+        require(self.final_rows >= 1, "evaluation.final_rows", self.final_rows, "needs 1 or more")
+        require(self.batch >= 1, "evaluation.batch", self.batch, "needs at least 1")

