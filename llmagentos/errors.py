@@ -5,6 +5,7 @@
     │   ├── CorpusError      text that cannot become training rows
     │   └── ModelError       a model that cannot be reached or used
     ├── Refused              one update that the gate turned away; the round goes on
+    │   └── Damaged          bytes that are no message; they are asked for again
     ├── QuorumError          too few agents answered for the round to count         exit code 1
     └── JournalError         the run's folder is damaged, locked or not this run's  exit code 1
 
@@ -30,6 +31,10 @@ class ModelError(SettingError):
 
 class Refused(LLMAgentOSError):
     """One update that the gate turned away; the message is the reason."""
+
+
+class Damaged(Refused):
+    """Bytes that are no message, as after a broken transfer; they are asked for again."""
 
 
 class QuorumError(LLMAgentOSError):

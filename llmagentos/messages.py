@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite, nan
 from typing import Any, Literal
 
 from llmagentos.adapter import Layout, Vector
+from llmagentos.codecs import pack, unpack
+from llmagentos.errors import Damaged, Refused
 
 Kind = Literal["fit", "evaluate", "measure"]
 """``fit`` trains; ``evaluate`` reads a few held-out rows, ``measure`` more of them."""
@@ -16,7 +19,8 @@ class Task:
 
     ``vectors["adapter"]`` is the global adapter, ``(d,)`` float32 in the order of ``layout``.
     ``settings`` says how: the fields of ``LocalSettings`` for ``fit``, ``rows`` and ``batch`` for
-    the two evaluations. ``receipt`` is the last round of this agent that was counted.
+    the two evaluations. ``seed`` is the run's, and what is drawn comes from it with agent and
+    round. ``receipt`` is the last round of this agent that was counted.
     """
 
     run: str
@@ -67,3 +71,61 @@ def answer(task: Task, **fields: Any) -> Update:
 def failure(task: Task, reason: str) -> Failure:
     """The failure that answers a task."""
     return Failure(task.run, task.round, task.kind, task.agent, reason)
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """What an agent declared when it joined: how much it may weigh."""
+
+    examples: int = 1
+    tokens: int = 1
+
+    def weight(self, weighting: str) -> float:
+        """The most that an update of this agent may weigh."""
+        return {"examples": self.examples, "tokens": self.tokens, "uniform": 1}[weighting]
+
+
+Roster = Mapping[str, Enrolled]
+
+
+_TYPES = {"run": str, "round": int, "kind": str, "agent": str}
+_UPDATE = _TYPES | {"layout": str, "weight": float, "metrics": dict}
+_FAILURE = _TYPES | {"reason": str}
+
+
+def encode(message: Update | Failure) -> bytes:
+    """The wire file of an answer; a metric that is not finite travels as null."""
+    if isinstance(message, Failure):
+        return pack(vars(message), {})
+    fields = {name: getattr(message, name) for name in _UPDATE}
+    fields["weight"] = _json_number(message.weight)
+    fields["metrics"] = {name: _json_number(value) for name, value in message.metrics.items()}
+    return pack(fields, message.vectors)
+
+
+def _json_number(value: float) -> float | None:
+    return float(value) if isfinite(value) else None
+
+
+def decode(body: Any) -> Update | Failure:
+    """The answer in a wire file; its vectors are views of ``body``.
+
+    Raises ``Damaged`` when the bytes are not exactly an answer.
+    """
+    fields, vectors = unpack(body)
+    if fields.get("weight", 0) is None:
+        raise Refused("the weight is not finite")
+    if _fits(fields, _FAILURE) and not vectors:
+        return Failure(**fields)
+    if not _fits(fields, _UPDATE):
+        raise Damaged(f"not an answer: {str(fields)[:120]}")
+    metrics = fields.pop("metrics")
+    if not all(value is None or type(value) in (int, float) for value in metrics.values()):
+        raise Damaged("the metrics are not plain numbers")
+    numbers = {name: nan if value is None else float(value) for name, value in metrics.items()}
+    return Update(**fields, vectors=vectors, metrics=numbers)
+
+
+def _fits(fields: Mapping[str, Any], types: Mapping[str, type]) -> bool:
+    """Whether there are just these fields with just these types; bool does not pass for int."""
+    return set(fields) == set(types) and all(type(fields[name]) is types[name] for name in types)

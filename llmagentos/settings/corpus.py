@@ -11,15 +11,18 @@ class PartitionSettings:
     """How one corpus is dealt out to agents; unused where ``corpus.agents`` names files."""
 
     by: Literal["field", "iid", "dirichlet", "quantity"] = "field"
-    """A silo per value of a field; alike; skewed by a Dirichlet draw over a field; or uneven sizes."""
+    """A silo per value of a field, alike, skewed by a Dirichlet draw over a field, or uneven."""
     column: str | None = None
-    """The field that ``field`` and ``dirichlet`` read; a named corpus has its own."""
+    """The field that ``field`` and ``dirichlet`` read: by default the name of the file, and a named
+    corpus has its own (chapter, sector, role, organisation)."""
     values: list[str] = field(default_factory=list)
-    """With ``by: field``: the values that become agents; empty takes the largest ``agents``."""
+    """Values of the field whose rows are used, all by default; with ``by: field`` each is an agent,
+    by default the four that a named corpus starts from, then the largest, ``agents`` in all."""
     agents: int = 4
     """Number of agents, where ``values`` does not say."""
     alpha: float = 0.5
-    """Concentration of the Dirichlet draw; small is skewed (Hsu et al. 2019, arXiv:1909.06335)."""
+    """Concentration of the Dirichlet draw over labels or sizes; small is skewed
+    (Yurochkin et al. 2019, arXiv:1905.12022)."""
 
     def __post_init__(self) -> None:
         require(self.agents >= 1, "corpus.partition.agents", self.agents, "needs at least 1")
@@ -31,10 +34,11 @@ class CorpusSettings:
     """The agents' private text."""
 
     source: str = "icd10"
-    """A named corpus (icd10, naics, shakespeare, invented), a file or folder (jsonl, csv, parquet,
-    txt), a ``datasets`` folder, or ``hub:NAME``; dealt out as ``partition`` says."""
+    """A named corpus (icd10, naics, shakespeare, invented), a file or folder (jsonl, csv, tsv,
+    parquet, txt with a row a line), a ``datasets`` folder, or ``hub:NAME``; dealt out as
+    ``partition`` says."""
     agents: dict[str, str] = field(default_factory=dict)
-    """Agent name to its own file or folder; where given, ``source`` and ``partition`` are unused."""
+    """Agent name to its own file or folder; instead of ``source`` and ``partition``."""
     partition: PartitionSettings = PartitionSettings()
     """How one corpus is dealt out to agents."""
     text: str | None = None
@@ -50,17 +54,20 @@ class CorpusSettings:
     ``auto`` is chat where the tokenizer has a template and the rows are not plain text."""
     loss_on: Literal["response", "all"] = "response"
     """Tokens that are learnt: the responses only, or every token."""
-    max_tokens: int = 64
+    max_tokens: int = 80
     """Longest row in tokens; longer ones are cut at the end."""
     packing: bool = False
-    """Join rows of plain text up to ``max_tokens``, so that no token is padding."""
+    """Join rows of plain text up to ``max_tokens``, so that no token is padding or cut."""
     held_out: float = 0.1
     """Share of each silo that is kept out of training, at least one row."""
     max_rows: int | None = None
-    """Rows taken from each silo; all unless given."""
+    """Rows drawn from each silo; all unless given."""
 
     def __post_init__(self) -> None:
         require(self.max_tokens >= 8, "corpus.max_tokens", self.max_tokens, "needs at least 8")
         require(0 < self.held_out < 1, "corpus.held_out", self.held_out, "needs to lie in (0, 1)")
         rows = self.max_rows
         require(rows is None or rows >= 2, "corpus.max_rows", rows, "needs at least 2")
+        kinds = [bool(self.text), bool(self.messages), bool(self.prompt or self.response)]
+        remedy = "rows are text, or messages, or prompt and response: set one of these"
+        require(sum(kinds) <= 1, "corpus.text", self.text, remedy)

@@ -16,6 +16,8 @@ class RunSettings:
 
     rounds: int = 3
     """Rounds of training; a resumed run may ask for more."""
+    schedule_rounds: int | None = None
+    """Rounds that the learning-rate schedule spans: ``rounds`` at the start unless given."""
     seed: int = 0
     """Seed of everything that is drawn: data order, sampling, dropout, first factors."""
     threads: int | None = None

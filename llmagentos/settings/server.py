@@ -27,7 +27,8 @@ class ServerSettings:
     fraction: float = 1.0
     """Share of the agents that is drawn for a round."""
     sampling: Literal["uniform", "weighted"] = "uniform"
-    """Whether agents are drawn alike or in proportion to their weight."""
+    """Whether agents are drawn alike, or in proportion to their examples; the updates of agents
+    drawn so count alike, else a large agent would count twice."""
     quorum: float = 0.5
     """Share of the drawn agents whose updates must count for a round to close."""
 
@@ -40,3 +41,15 @@ class ServerSettings:
         for name in ("fraction", "quorum"):
             value = getattr(self, name)
             require(0 < value <= 1, f"server.{name}", value, "needs to lie in (0, 1]")
+
+    @property
+    def server_lr(self) -> float:
+        """The server's learning rate, the default of its strategy unless given."""
+        if self.lr is not None:
+            return self.lr
+        return 1.0 if self.strategy in ("fedavg", "fedavgm") else 0.03
+
+    @property
+    def counting(self) -> str:
+        """What an update's weight counts, given how agents are drawn."""
+        return "uniform" if self.sampling == "weighted" else self.weighting

@@ -1,0 +1,209 @@
+"""Weighted average of n adapters: this library, torch and Flower, in turn, on the same bytes.
+
+    python benchmarks/average.py --flower-python PATH
+
+PATH is the interpreter of an environment of its own with `pip install flwr numpy`; without it
+Flower is left out. Every output is checked before it is timed. Prints a Markdown table.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import ml_dtypes
+import numpy as np
+import torch
+from rows import PIECES, Rows, cohort, error, exact, seconds, spread
+
+from llmagentos import kernels
+from llmagentos.kernels import reference
+
+Work = Callable[[], np.ndarray]
+Timer = Callable[[], float]
+
+TOLERANCE = 5e-2
+"""Relative error above which a contender is not the average at all; the table shows the error."""
+
+
+def ours(rows: list[np.ndarray], weights: list[float], threads: int) -> Work:
+    """Sum, norms and finiteness in one pass."""
+    out = np.empty(rows[0].size, np.float32)
+    return lambda: kernels.weighted_sum(rows, weights, out=out, threads=threads).vector
+
+
+def plain(rows: list[np.ndarray], weights: list[float]) -> Work:
+    """The reference in NumPy: what the extension replaces."""
+    out = np.empty(rows[0].size, np.float32)
+
+    def work() -> np.ndarray:
+        reference.weighted_sum(out, rows, weights)
+        return out
+
+    return work
+
+
+def foreach(rows: list[torch.Tensor], weights: list[float]) -> Work:
+    """torch's fused loop over the tensors of an adapter, one agent after the other."""
+    agents = [list(row.tensor_split(PIECES)) for row in rows]
+    out = torch.empty_like(rows[0])
+    total = list(out.tensor_split(PIECES))
+
+    def work() -> np.ndarray:
+        torch._foreach_zero_(total)
+        for tensors, weight in zip(agents, weights, strict=True):
+            torch._foreach_add_(total, tensors, alpha=weight)
+        return out.float().numpy()
+
+    return work
+
+
+def mv(rows: list[torch.Tensor], weights: list[float]) -> Work:
+    """torch's matrix times vector on rows that are stacked beforehand."""
+    stacked = torch.stack(rows).t()
+    factors = torch.tensor(weights, dtype=rows[0].dtype)
+    out = torch.empty_like(rows[0])
+    return lambda: torch.mv(stacked, factors, out=out).float().numpy()
+
+
+def read_once(rows: list[np.ndarray]) -> Callable[[], object]:
+    """Every input byte read once on one thread: the limit that memory sets."""
+    return lambda: [np.bitwise_xor.reduce(row.view(np.uint64)) for row in rows]
+
+
+class Flower:
+    """The peer process; it times itself."""
+
+    def __init__(self, python: Path, agents: int, values: int, threads: int) -> None:
+        script = Path(__file__).with_name("flower_peer.py")
+        command = [str(python), str(script), str(agents), str(values), str(threads)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        hello = json.loads(self._line())
+        self.version: str = hello["version"]
+        self.errors: dict[str, float] = hello["errors"]
+
+    def _line(self) -> str:
+        return self._process.stdout.readline()
+
+    def seconds(self, name: str) -> float:
+        """One run of the named contender."""
+        self._process.stdin.write(name + "\n")
+        self._process.stdin.flush()
+        return float(self._line())
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def contenders(rows: Rows, kind: str, weights: list[float], threads: int) -> dict[str, Work]:
+    """Name to work, over the same rows in the given type."""
+    tensors = [torch.from_numpy(row).to(getattr(torch, kind)) for row in rows]
+    typed = [row.astype(getattr(ml_dtypes, kind, kind)) for row in rows]
+    works = {
+        "this library": ours(typed, weights, threads),
+        "torch `_foreach_add_`": foreach(tensors, weights),
+        "torch `mv`, stacked": mv(tensors, weights),
+    }
+    return works | ({"plain NumPy twin": plain(typed, weights)} if threads == 1 else {})
+
+
+def table(
+    agents: int, kind: str, threads: int, settings: argparse.Namespace
+) -> tuple[list[str], str]:
+    """The lines of one cohort, and Flower's version where it ran."""
+    rows, examples = cohort(agents, settings.values)
+    weights = [count / sum(examples) for count in examples]
+    works = contenders(rows, kind, weights, threads)
+    errors = {name: error(work(), exact(rows, examples)) for name, work in works.items()}
+    timers: dict[str, Timer] = {
+        name: lambda work=work: seconds(work, threads) for name, work in works.items()
+    }
+    flower = None
+    if settings.flower_python and kind == "float32":
+        flower = Flower(settings.flower_python, agents, settings.values, threads)
+        errors |= flower.errors
+        timers |= {name: lambda name=name: flower.seconds(name) for name in flower.errors}
+    if kind == "float32" and threads == 1:
+        timers["read once"] = lambda: seconds(read_once(rows), threads)
+    wrong = {name: off for name, off in errors.items() if not off < TOLERANCE}
+    assert not wrong, f"not the weighted mean, relative error: {wrong}"
+    times = interleave(timers, settings.repeats)
+    if flower:
+        flower.close()
+    input_bytes = agents * settings.values * (4 if kind == "float32" else 2)
+    title = f"{agents} x {kind}, {threads} thread{'s' * (threads > 1)}"
+    return format_table(title, times, errors, input_bytes), flower.version if flower else ""
+
+
+def interleave(timers: dict[str, Timer], repeats: int) -> dict[str, list[float]]:
+    """Every timer once, then every timer again: a slow minute slows them all."""
+    times: dict[str, list[float]] = {name: [] for name in timers}
+    for _ in range(repeats):
+        for name, timer in timers.items():
+            times[name].append(timer())
+    return times
+
+
+def format_table(
+    title: str, times: dict[str, list[float]], errors: dict[str, float], input_bytes: int
+) -> list[str]:
+    """One Markdown line per contender; ratios are of medians."""
+    best = median(times["this library"])
+    return [
+        f"| {title} | {name} | {spread(taken)} | {input_bytes / median(taken) / 1e9:.1f} | "
+        f"{median(taken) / best:.2f} | {f'{errors[name]:.0e}' if name in errors else ''} |"
+        for name, taken in times.items()
+    ]
+
+
+def arguments() -> argparse.Namespace:
+    """What to average, how often, against whom."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--agents", type=int, nargs="+", default=[4, 10, 32])
+    parser.add_argument("--values", type=int, default=8_000_000)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--types", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--flower-python", type=Path)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Prints the table, machine and versions first."""
+    settings = arguments()
+    lines: list[str] = []
+    versions = {"Python": platform.python_version(), "NumPy": np.__version__}
+    versions |= {"torch": torch.__version__}
+    for threads in settings.threads:
+        torch.set_num_threads(threads)
+        for kind in settings.types:
+            for agents in settings.agents:
+                more, flower = table(agents, kind, threads, settings)
+                lines += more
+                versions |= {"Flower": flower} if flower else {}
+                print(more[0], file=sys.stderr)
+    print(f"{processor()}, {os.cpu_count()} cores; {settings.values} values;", end=" ")
+    print(", ".join(f"{name} {version}" for name, version in versions.items()), end="\n\n")
+    print("| cohort | contender | ms: median (min to max) | GB/s | times ours | error |")
+    print("|---|---|---|---|---|---|", *lines, sep="\n")
+
+
+def processor() -> str:
+    """The processor's name, where the system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Flower's own aggregation as a process of its own: reads a contender's name, answers seconds.
+
+Arguments: agents, values, threads. The first line out is JSON: Flower's version and the relative
+error of every contender. It runs in Flower's environment and imports nothing of ours.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+
+import flwr
+import numpy as np
+from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
+from flwr.server.strategy.aggregate import aggregate
+from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
+from rows import PIECES, Rows, cohort, error, exact, seconds
+
+Work = Callable[[], np.ndarray]
+
+
+def current(rows: Rows, examples: list[int]) -> Work:
+    """``FedAvg`` of the message API: replies as they lie in memory, serialised arrays."""
+    replies = []
+    for row, count in zip(rows, examples, strict=True):
+        pieces = {str(k): Array(piece) for k, piece in enumerate(np.array_split(row, PIECES))}
+        metrics = MetricRecord({"num-examples": count})
+        replies.append(RecordDict({"arrays": ArrayRecord(pieces), "metrics": metrics}))
+
+    def work() -> np.ndarray:
+        merged = aggregate_arrayrecords(replies, "num-examples")
+        return np.concatenate([merged[str(k)].numpy() for k in range(PIECES)])
+
+    return work
+
+
+def legacy(rows: Rows, examples: list[int]) -> Work:
+    """``aggregate`` of the older API: lists of NumPy arrays."""
+    pieces = [np.array_split(row, PIECES) for row in rows]
+    replies = list(zip(pieces, examples, strict=True))
+    return lambda: np.concatenate(aggregate(replies))
+
+
+def main() -> None:
+    """Check both, then answer until the input ends."""
+    agents, values, threads = map(int, sys.argv[1:])
+    rows, examples = cohort(agents, values)
+    works = {"Flower": current(rows, examples), "Flower, older API": legacy(rows, examples)}
+    truth = exact(rows, examples)
+    errors = {name: error(work(), truth) for name, work in works.items()}
+    print(json.dumps({"version": flwr.__version__, "errors": errors}), flush=True)
+    for line in sys.stdin:
+        print(seconds(works[line.strip()], threads), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+// What happens to one value. CPU and CUDA run these same lines, so they give the same bits:
+// IEEE float64, round to nearest, no contraction of a * b + c, denormals kept.
+#pragma once
+
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+
+namespace llmagentos {
+
+enum class Element : std::uint8_t { float32, float16, bfloat16 };
+
+constexpr std::size_t bytes_of(Element element) { return element == Element::float32 ? 4 : 2; }
+
+// Squared norms are added in one order: value j of a block goes to lane j mod 8, a lane adds its
+// values from first to last, the lanes are folded in halves, and then blocks are added from first
+// to last into their chunk, chunks into the row. Missing values at the end of a row count as zero.
+// A float32 square is exact in float64, so a fused multiply-add gives these bits too.
+constexpr std::size_t lane_count = 8;
+constexpr std::size_t block_size = 1024;
+constexpr std::size_t chunk_size = 64 * block_size;
+
+constexpr std::size_t chunks_of(std::size_t size) { return (size + chunk_size - 1) / chunk_size; }
+
+constexpr double fold_lanes(std::array<double, lane_count> lanes) {
+    for (std::size_t width = lane_count / 2; width > 0; width /= 2) {
+        for (std::size_t lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
+    }
+    return lanes[0];
+}
+
+constexpr float from_bfloat16(std::uint16_t bits) {
+    return std::bit_cast<float>(std::uint32_t{bits} << 16);
+}
+
+// Exact. A subnormal is its integer mantissa times 2^-24; no denormal float32 is touched on the
+// way.
+constexpr float from_float16(std::uint16_t bits) {
+    const std::uint32_t sign = (bits & 0x8000u) << 16;
+    const std::uint32_t magnitude = bits & 0x7fffu;
+    const std::uint32_t normal = (magnitude << 13) + (112u << 23);
+    const std::uint32_t special = (magnitude << 13) | (255u << 23);
+    const auto subnormal = static_cast<float>(static_cast<std::int32_t>(magnitude)) * 0x1p-24f;
+    const std::uint32_t large = magnitude < 0x7c00u ? normal : special;
+    return std::bit_cast<float>(
+        sign | (magnitude < 0x0400u ? std::bit_cast<std::uint32_t>(subnormal) : large));
+}
+
+constexpr bool is_finite(float value) {
+    return (std::bit_cast<std::uint32_t>(value) & 0x7f800000u) != 0x7f800000u;
+}
+
+// The nearest float32; every NaN becomes the one quiet NaN 0x7fc00000.
+constexpr float narrow(double value) {
+    return value == value ? static_cast<float>(value) : std::bit_cast<float>(0x7fc00000u);
+}
+
+constexpr float server_step(float anchor, double sum, double lr) {
+    return narrow(double{anchor} + lr * sum);
+}
+
+// g + mu (w - w0). Li et al. 2020, arXiv:1812.06127, equation 2.
+constexpr float proximal_gradient(float gradient, float weight, float anchor, double mu) {
+    return narrow(double{gradient} + mu * (double{weight} - double{anchor}));
+}
+
+// m = beta m + delta. Hsu et al. 2019, arXiv:1909.06335.
+constexpr float heavy_ball(float m, float delta, double beta) {
+    return narrow(beta * double{m} + double{delta});
+}
+
+// The lines of Reddi et al. 2021, arXiv:2003.00295, Algorithm 2. Without bias correction; v starts
+// at tau^2. Each of m, v, w is rounded to float32 once, and w is computed from the rounded m and v.
+struct Adaptive {
+    double lr, beta1, beta2, tau;
+
+    constexpr float first_moment(float m, float delta) const {
+        return narrow(beta1 * double{m} + (1.0 - beta1) * double{delta});
+    }
+    // root_v is the float64 root of the rounded v; std::sqrt is not constexpr, so callers take it.
+    constexpr float weight(float anchor, float m, double root_v) const {
+        return narrow(double{anchor} + lr * double{m} / (root_v + tau));
+    }
+};
+
+struct Adam : Adaptive {
+    constexpr float second_moment(float v, float delta) const {
+        return narrow(beta2 * double{v} + (1.0 - beta2) * (double{delta} * double{delta}));
+    }
+};
+
+struct Yogi : Adaptive {
+    constexpr float second_moment(float v, float delta) const {
+        const double square = double{delta} * double{delta};
+        const double gap = double{v} - square;
+        const double sign = static_cast<double>(gap > 0.0) - static_cast<double>(gap < 0.0);
+        return narrow(double{v} - (1.0 - beta2) * square * sign);
+    }
+};
+
+struct Adagrad : Adaptive {
+    constexpr float second_moment(float v, float delta) const {
+        return narrow(double{v} + double{delta} * double{delta});
+    }
+};
+
+}  // namespace llmagentos

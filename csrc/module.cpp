@@ -1,0 +1,194 @@
+// The kernels as Python sees them: check the arrays, release the GIL, call.
+// llmagentos/kernels/_native.pyi has the signatures, reference.py the meaning.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "kernels.hpp"
+
+namespace py = pybind11;
+
+namespace llmagentos {
+namespace {
+
+using Array = py::array;
+using Stats = std::pair<double, std::int64_t>;
+using Pass = std::pair<std::vector<double>, std::vector<std::int64_t>>;
+
+void require(bool holds, const char* what) {
+    if (!holds) throw py::value_error(what);
+}
+
+bool is_flat(const Array& array, std::size_t size) {
+    const auto length = static_cast<std::size_t>(array.size());
+    const bool dense = array.size() < 2 || array.strides(0) == array.itemsize();
+    return array.ndim() == 1 && length == size && dense;
+}
+
+template <class Value>
+void require_vector(const Array& array, std::size_t size) {
+    require(py::isinstance<py::array_t<Value>>(array), "an array has another element type");
+    require(is_flat(array, size), "an array is not a contiguous vector of the common length");
+    require(reinterpret_cast<std::uintptr_t>(array.data()) % alignof(Value) == 0,
+            "an array is not aligned");
+}
+
+template <class Value>
+std::span<const Value> input(const Array& array, std::size_t size) {
+    require_vector<Value>(array, size);
+    return {static_cast<const Value*>(array.data()), size};
+}
+
+template <class Value>
+std::span<Value> output(Array& array, std::size_t size) {
+    require_vector<Value>(array, size);
+    require(array.writeable(), "an output is read-only");
+    return {static_cast<Value*>(array.mutable_data()), size};
+}
+
+std::size_t size_of(const Array& array) { return static_cast<std::size_t>(array.size()); }
+
+// ml_dtypes.bfloat16 is no built-in type of NumPy: it shows as two bytes of kind 'V'.
+Element element_of(const py::dtype& type) {
+    if (type.kind() == 'f' && type.itemsize() == 4) return Element::float32;
+    if (type.kind() == 'f' && type.itemsize() == 2) return Element::float16;
+    require(type.kind() == 'V' && type.itemsize() == 2,
+            "a row is neither float32, float16 nor bfloat16");
+    return Element::bfloat16;
+}
+
+Row row_of(const Array& array, std::size_t size) {
+    require(is_flat(array, size), "a row is not a contiguous vector of the common length");
+    return {static_cast<const std::byte*>(array.data()), element_of(array.dtype())};
+}
+
+std::vector<Row> rows_of(const std::vector<Array>& arrays, std::size_t size) {
+    std::vector<Row> rows;
+    rows.reserve(arrays.size());
+    for (const Array& array : arrays) rows.push_back(row_of(array, size));
+    return rows;
+}
+
+template <class Call>
+void without_gil(const Call& call) {
+    const py::gil_scoped_release release;
+    call();
+}
+
+Pass unzip(const std::vector<RowStats>& stats) {
+    Pass pass;
+    for (const RowStats& row : stats) {
+        pass.first.push_back(row.squared_norm);
+        pass.second.push_back(row.nonfinite);
+    }
+    return pass;
+}
+
+Pass py_weighted_sum(Array out, const std::vector<Array>& rows, const std::vector<double>& weights,
+                     unsigned threads) {
+    require(rows.size() == weights.size(), "there are not as many weights as rows");
+    const auto sums = output<float>(out, size_of(out));
+    const auto values = rows_of(rows, sums.size());
+    std::vector<RowStats> stats(rows.size());
+    without_gil([&] { weighted_sum(sums, values, weights, stats, threads); });
+    return unzip(stats);
+}
+
+Pass py_average_step(Array out, const Array& anchor, double lr, const std::vector<Array>& rows,
+                     const std::vector<double>& weights, unsigned threads) {
+    require(rows.size() == weights.size(), "there are not as many weights as rows");
+    const auto stepped = output<float>(out, size_of(out));
+    const auto from = input<float>(anchor, stepped.size());
+    const auto values = rows_of(rows, stepped.size());
+    std::vector<RowStats> stats(rows.size());
+    without_gil([&] { average_step(stepped, from, lr, values, weights, stats, threads); });
+    return unzip(stats);
+}
+
+Stats py_inspect(const Array& row, unsigned threads) {
+    const std::size_t size = size_of(row);
+    const Row values = row_of(row, size);
+    RowStats stats;
+    without_gil([&] { stats = inspect(values, size, threads); });
+    return {stats.squared_norm, stats.nonfinite};
+}
+
+Stats py_accumulate(Array sums, const Array& row, double weight, unsigned threads) {
+    const auto totals = output<double>(sums, size_of(sums));
+    const Row values = row_of(row, totals.size());
+    RowStats stats;
+    without_gil([&] { stats = accumulate(totals, values, weight, threads); });
+    return {stats.squared_norm, stats.nonfinite};
+}
+
+void py_finish(Array out, const Array& sums, unsigned threads) {
+    const auto target = output<float>(out, size_of(out));
+    const auto totals = input<double>(sums, target.size());
+    without_gil([&] { finish(target, totals, threads); });
+}
+
+void py_finish_step(Array out, const Array& anchor, double lr, const Array& sums,
+                    unsigned threads) {
+    const auto target = output<float>(out, size_of(out));
+    const auto from = input<float>(anchor, target.size());
+    const auto totals = input<double>(sums, target.size());
+    without_gil([&] { finish_step(target, from, lr, totals, threads); });
+}
+
+using Two = std::array<Array, 2>;
+using Three = std::array<Array, 3>;
+using Four = std::array<Array, 4>;
+
+void py_momentum_step(Two out, const Three& before, double lr, double beta, unsigned threads) {
+    const std::size_t size = size_of(before[0]);
+    const After after{output<float>(out[1], size), output<float>(out[0], size), {}};
+    const Before from{input<float>(before[0], size),
+                      input<float>(before[1], size),
+                      {},
+                      input<float>(before[2], size)};
+    without_gil([&] { momentum_step(after, from, lr, beta, threads); });
+}
+
+template <class Rule>
+void py_adaptive(Three out, const Four& before, const std::array<double, 4>& rates,
+                 unsigned threads) {
+    const std::size_t size = size_of(before[0]);
+    const After after{output<float>(out[2], size), output<float>(out[0], size),
+                      output<float>(out[1], size)};
+    const Before from{input<float>(before[0], size), input<float>(before[1], size),
+                      input<float>(before[2], size), input<float>(before[3], size)};
+    const Rule rule{{rates[0], rates[1], rates[2], rates[3]}};
+    without_gil([&] { adaptive_step(after, from, rule, threads); });
+}
+
+void py_proximal(Array gradient, const Array& weights, const Array& anchor, double mu,
+                 unsigned threads) {
+    const auto target = output<float>(gradient, size_of(gradient));
+    const auto here = input<float>(weights, target.size());
+    const auto there = input<float>(anchor, target.size());
+    without_gil([&] { proximal(target, here, there, mu, threads); });
+}
+
+}  // namespace
+}  // namespace llmagentos
+
+PYBIND11_MODULE(_native, module) {
+    using namespace llmagentos;
+    module.doc() =
+        "Compiled twin of llmagentos.kernels.reference: the same functions, the same bits.";
+    module.def("weighted_sum", &py_weighted_sum);
+    module.def("average_step", &py_average_step);
+    module.def("inspect", &py_inspect);
+    module.def("accumulate", &py_accumulate);
+    module.def("finish", &py_finish);
+    module.def("finish_step", &py_finish_step);
+    module.def("momentum_step", &py_momentum_step);
+    module.def("adam_step", &py_adaptive<Adam>);
+    module.def("yogi_step", &py_adaptive<Yogi>);
+    module.def("adagrad_step", &py_adaptive<Adagrad>);
+    module.def("proximal", &py_proximal);
+}

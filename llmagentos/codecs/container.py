@@ -1,0 +1,94 @@
+"""A wire file: safetensors with 1-D tensors and one metadata key of canonical JSON.
+
+One key only, since several are written in random order and equal content has to have equal
+bytes. Reading trusts nothing: sizes are checked before anything is used, and no value is copied.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from llmagentos.errors import Damaged
+
+KEY = "llmagentos"
+LARGEST_HEADER_BYTES = 1 << 20
+TYPES = {"F32": np.dtype("<f4")}
+
+Vectors = dict[str, NDArray[Any]]
+
+
+def pack(header: Mapping[str, Any], vectors: Mapping[str, NDArray[Any]]) -> bytes:
+    """The bytes of a wire file; equal content gives equal bytes."""
+    text = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return safetensors.numpy.save(dict(vectors), metadata={KEY: text})
+
+
+def unpack(body: Any) -> tuple[dict[str, Any], Vectors]:
+    """Header and vectors of a wire file; the vectors are read-only views of ``body``.
+
+    ``body`` is anything with a buffer, such as bytes or a memory map.
+    Raises ``Damaged`` when the bytes are not exactly such a file.
+    """
+    view = memoryview(body).cast("B").toreadonly()
+    entries, start = _entries(view)
+    header = _header(entries.pop("__metadata__", None))
+    vectors: Vectors = {}
+    end = start
+    for name, entry in sorted(entries.items(), key=lambda item: _begin(item[1])):
+        vectors[name], end = _vector(view, name, entry, start, end)
+    if end != len(view):
+        raise Damaged(f"{len(view) - end} bytes follow the last vector")
+    return header, vectors
+
+
+def _entries(view: memoryview) -> tuple[dict[str, Any], int]:
+    length = int.from_bytes(view[:8], "little")
+    if len(view) < 8 or length > min(len(view) - 8, LARGEST_HEADER_BYTES):
+        raise Damaged(f"not a wire file: {len(view)} bytes with a header of {length}")
+    entries = _json(bytes(view[8 : 8 + length]), "the safetensors header")
+    return entries, 8 + length
+
+
+def _json(text: bytes | str, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"{what} is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise Damaged(f"{what} is not a JSON object")
+    return value
+
+
+def _header(metadata: Any) -> dict[str, Any]:
+    if not isinstance(metadata, dict) or set(metadata) != {KEY}:
+        raise Damaged(f"the metadata does not hold the single key {KEY!r}")
+    if not isinstance(metadata[KEY], str):
+        raise Damaged(f"the metadata under {KEY!r} is not text")
+    return _json(metadata[KEY], f"the metadata under {KEY!r}")
+
+
+def _begin(entry: Any) -> int:
+    match entry:
+        case {"dtype": str(), "shape": [int()], "data_offsets": [int(begin), int()], **rest}:
+            if not rest:
+                return begin
+    raise Damaged(f"not a 1-D tensor: {str(entry)[:80]}")
+
+
+def _vector(
+    view: memoryview, name: str, entry: dict[str, Any], start: int, end: int
+) -> tuple[NDArray[Any], int]:
+    kind = TYPES.get(entry["dtype"])
+    if kind is None:
+        raise Damaged(
+            f"vector {name!r} has type {entry['dtype'][:16]!r}; known: {', '.join(TYPES)}"
+        )
+    (count,), (begin, stop) = entry["shape"], entry["data_offsets"]
+    fits = start + begin == end and stop - begin == count * kind.itemsize
+    if not fits or count < 0 or start + stop > len(view):
+        raise Damaged(f"vector {name!r} lies at {begin}:{stop}, which does not fit the file")
+    return np.frombuffer(view, kind, count, start + begin), start + stop

@@ -1,0 +1,160 @@
+"""Records of files and folders, each with the place that an error message names."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from llmagentos.errors import CorpusError
+
+HUB = "hub:"
+
+
+class Record(NamedTuple):
+    """One row as it was stored; ``where`` is its file and line."""
+
+    where: str
+    file: str
+    fields: dict[str, Any]
+
+
+def read_records(source: str) -> Iterator[Record]:
+    """The rows of a file, of a folder's files by name, of a ``datasets`` folder, or of a hub's.
+
+    Raises ``CorpusError`` with file, line and remedy.
+    """
+    if source.startswith(HUB):
+        yield from _hub(source.removeprefix(HUB))
+        return
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise CorpusError(f"{path}: no such file or folder; is the path relative to another one?")
+    if path.is_dir() and any(
+        (path / name).exists() for name in ("state.json", "dataset_dict.json")
+    ):
+        yield from _stored_dataset(path)
+        return
+    for file in _files(path):
+        for place, fields in READERS[file.suffix.lower()](file):
+            yield Record(f"{file}, {place}", file.name, fields)
+
+
+def _files(path: Path) -> list[Path]:
+    """The file itself, or those of the folder that can be read, by name."""
+    known = ", ".join(READERS)
+    if path.is_file():
+        if path.suffix.lower() not in READERS:
+            raise CorpusError(f"{path}: unknown kind {path.suffix!r}; store the text as {known}")
+        return [path]
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in READERS)
+    if not files:
+        raise CorpusError(f"{path}: the folder has no file of a known kind; need {known}")
+    return files
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Numbered lines without a byte order mark."""
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise CorpusError(
+                    f"{path}, line {number}: byte {line[error.start]:#04x} at column "
+                    f"{error.start + 1} is not UTF-8; convert the file, for example with "
+                    f"`iconv -f latin1 -t utf-8`"
+                ) from error
+            yield number, text
+
+
+def _jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in _lines(path):
+        if not line.strip():
+            continue
+        try:
+            fields = json.loads(line)
+        except ValueError as error:
+            raise CorpusError(
+                f"{path}, line {number}: not JSON ({error}); need one object a line"
+            ) from error
+        if not isinstance(fields, dict):
+            raise CorpusError(
+                f"{path}, line {number}: holds a {type(fields).__name__}; need one object a line"
+            )
+        yield f"line {number}", fields
+
+
+def _csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    rows = csv.reader((line for _, line in _lines(path)), delimiter=delimiter, strict=True)
+    header: list[str] = []
+    try:
+        header = next(rows, header)
+        for fields in rows:
+            place = f"line {rows.line_num}"
+            if fields and len(fields) != len(header):
+                raise CorpusError(
+                    f"{path}, {place}: {len(fields)} fields, but the header has {len(header)}; "
+                    f"quote text that holds {delimiter!r} or a line break"
+                )
+            if fields:
+                yield place, dict(zip(header, fields, strict=True))
+    except csv.Error as error:
+        raise CorpusError(
+            f"{path}, line {rows.line_num}: not CSV ({error}); double the quotes inside quoted text"
+        ) from error
+
+
+def _txt(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in _lines(path):
+        yield f"line {number}", {"text": line.rstrip("\r\n")}
+
+
+def _parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    from pyarrow import ArrowException, parquet  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    try:
+        rows = parquet.read_table(path).to_pylist()
+    except (ArrowException, OSError) as error:
+        raise CorpusError(f"{path}: not a parquet file ({error}); write it again") from error
+    yield from ((f"row {number}", fields) for number, fields in enumerate(rows, 1))
+
+
+READERS: dict[str, Callable[[Path], Iterator[tuple[str, dict[str, Any]]]]] = {
+    ".jsonl": _jsonl,
+    ".csv": _csv,
+    ".tsv": _csv,
+    ".parquet": _parquet,
+    ".txt": _txt,
+}
+
+
+def _stored_dataset(path: Path) -> Iterator[Record]:
+    import datasets  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    stored = datasets.load_from_disk(str(path))
+    yield from _dataset(stored, str(path), path.name)
+
+
+def _hub(name: str) -> Iterator[Record]:
+    import datasets  # noqa: PLC0415
+
+    try:
+        stored = datasets.load_dataset(name)
+    except Exception as error:
+        raise CorpusError(
+            f"corpus {HUB}{name}: {error}; check the name and the way to the hub, or copy the data "
+            "here and name its folder"
+        ) from error
+    yield from _dataset(stored, f"{HUB}{name}", name)
+
+
+def _dataset(stored: Any, where: str, name: str) -> Iterator[Record]:
+    """The rows of a dataset; of several splits, the one called ``train``."""
+    if isinstance(stored, dict):
+        if "train" not in stored:
+            raise CorpusError(f"{where}: has {', '.join(stored)}, but no split called train")
+        stored = stored["train"]
+    for number, fields in enumerate(stored, 1):
+        yield Record(f"{where}, row {number}", name, fields)

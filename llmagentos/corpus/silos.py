@@ -1,0 +1,110 @@
+"""From settings to examples per agent, and from examples to rows of tokens."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from llmagentos.corpus.columns import read_examples
+from llmagentos.corpus.example import Example, Row, Silo
+from llmagentos.corpus.named import NAMED
+from llmagentos.corpus.partition import LEAST_ROWS, deal
+from llmagentos.corpus.rows import pack, to_row
+from llmagentos.errors import CorpusError
+from llmagentos.seeds import generator
+from llmagentos.settings.corpus import CorpusSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def read_silos(settings: CorpusSettings, seed: int) -> dict[str, list[Example]]:
+    """Agent name to its examples, in the order of the file, repeated ones kept once.
+
+    Needs no model. Raises ``CorpusError`` with file or setting and remedy.
+    """
+    if settings.agents:
+        silos = {name: read_examples(path, settings) for name, path in settings.agents.items()}
+    else:
+        silos = _deal_one(settings, seed)
+    distinct = {name: list(dict.fromkeys(examples)) for name, examples in silos.items()}
+    for name, examples in distinct.items():
+        _need_rows(name, len(examples), "give it more text")
+    return distinct
+
+
+def _deal_one(settings: CorpusSettings, seed: int) -> dict[str, list[Example]]:
+    corpus = NAMED.get(settings.source)
+    if corpus is None:
+        return deal(read_examples(settings.source, settings), settings.partition, (), seed)
+    column = settings.partition.column
+    if column not in {None, corpus.column}:
+        raise CorpusError(
+            f"corpus.partition.column={column!r}: {settings.source} is dealt out by "
+            f"{corpus.column!r}; leave the setting out"
+        )
+    return deal(corpus.read(), settings.partition, corpus.own, seed)
+
+
+def tokenize_silos(
+    examples: Mapping[str, Sequence[Example]],
+    tokenizer: "PreTrainedTokenizerBase",
+    settings: CorpusSettings,
+    seed: int,
+) -> list[Silo]:
+    """Every agent's rows, split into training and held out.
+
+    The split depends on the seed, the agent's name and its examples only.
+    Raises ``CorpusError`` for an agent that is left without a row on either side.
+    """
+    return [_silo(name, rows, tokenizer, settings, seed) for name, rows in examples.items()]
+
+
+def split(
+    examples: Sequence[Example], name: str, settings: CorpusSettings, seed: int
+) -> tuple[list[Example], list[Example]]:
+    """Training and held-out examples in an order drawn for the agent; at least one of each."""
+    distinct = list(dict.fromkeys(examples))
+    _need_rows(name, len(distinct), "give it more text")
+    order = generator(seed, "split", name).permutation(len(distinct))[: settings.max_rows]
+    drawn = [distinct[i] for i in order]
+    held_out = min(max(1, round(settings.held_out * len(drawn))), len(drawn) - 1)
+    return drawn[held_out:], drawn[:held_out]
+
+
+def _silo(
+    name: str,
+    examples: Sequence[Example],
+    tokenizer: "PreTrainedTokenizerBase",
+    settings: CorpusSettings,
+    seed: int,
+) -> Silo:
+    train, held_out = split(examples, name, settings, seed)
+    if settings.packing:
+        packed = [tuple(pack(part, tokenizer, settings)) for part in (train, held_out)]
+        return Silo(name, packed[0], packed[1], held_out[0])
+    rows = {example: to_row(example, tokenizer, settings) for example in (*train, *held_out)}
+    kept = [example for example in held_out if rows[example][0] is not None]
+    remedy = f"raise corpus.max_tokens={settings.max_tokens}, behind which its answers begin"
+    _need_rows(name, min(1, len(kept)) + len(_rows(train, rows)), remedy)
+    return Silo(
+        name,
+        train=_rows(train, rows),
+        held_out=_rows(kept, rows),
+        sample=kept[0],
+        dropped=sum(row is None for row, _ in rows.values()),
+        cut=sum(cut for row, cut in rows.values() if row is not None),
+    )
+
+
+def _rows(
+    examples: Iterable[Example], rows: Mapping[Example, tuple[Row | None, bool]]
+) -> tuple[Row, ...]:
+    found = (rows[example][0] for example in examples)
+    return tuple(row for row in found if row is not None)
+
+
+def _need_rows(name: str, count: int, remedy: str) -> None:
+    if count < LEAST_ROWS:
+        raise CorpusError(
+            f"agent {name!r} has {count} usable rows; needs one to train on and one to hold out: "
+            f"{remedy}"
+        )

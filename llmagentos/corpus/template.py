@@ -1,0 +1,111 @@
+"""How an example reads in one string of text, and which parts of it are learnt."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from llmagentos.corpus.example import Example
+from llmagentos.errors import CorpusError
+from llmagentos.settings.corpus import CorpusSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Part(NamedTuple):
+    """A piece of the text; ``learn`` marks an answer with its end of turn."""
+
+    text: str
+    learn: bool
+
+
+def prompt_text(
+    example: Example | str, tokenizer: "PreTrainedTokenizerBase", settings: CorpusSettings
+) -> str:
+    """What the model is given to answer, to be read; ``prompt_ids`` is the same in tokens."""
+    example = example if isinstance(example, Example) else Example(example, "")
+    return "".join(part.text for part in prompt_parts(example, tokenizer, settings))
+
+
+def prompt_parts(
+    example: Example, tokenizer: "PreTrainedTokenizerBase", settings: CorpusSettings
+) -> list[Part]:
+    """All before the last answer, as in training; of a plain text, the first half of its words."""
+    if example.plain:
+        words = example.response.split()
+        return [Part(" ".join(words[: (len(words) + 1) // 2]), False)]
+    return split_parts(example, tokenizer, settings)[:-1]
+
+
+def split_parts(
+    example: Example, tokenizer: "PreTrainedTokenizerBase", settings: CorpusSettings
+) -> list[Part]:
+    """The example as consecutive parts; the last is learnt."""
+    if uses_chat_template(example, tokenizer, settings):
+        return _chat_parts(example, tokenizer)
+    return _plain_parts(example)
+
+
+def uses_chat_template(
+    example: Example, tokenizer: "PreTrainedTokenizerBase", settings: CorpusSettings
+) -> bool:
+    """``auto`` is chat where the tokenizer has a template and the example is not plain text."""
+    has_template = bool(getattr(tokenizer, "chat_template", None))
+    if settings.template == "chat" and not has_template:
+        raise CorpusError(
+            "corpus.template='chat': the tokenizer of this model has no chat template; "
+            "use plain, or an instruction-tuned model"
+        )
+    if settings.template == "chat" and example.plain:
+        raise CorpusError(
+            "corpus.template='chat': plain text has no turns; use auto or plain, or set "
+            "corpus.prompt and corpus.response"
+        )
+    return has_template and not example.plain and settings.template != "plain"
+
+
+def _plain_parts(example: Example) -> list[Part]:
+    """Every turn on its own lines, without the names of the roles."""
+    if example.plain:
+        return [Part(example.response, True)]
+    turns = _turns(example)
+    return [
+        Part(content, True) if role == "assistant" else Part(f"{content}\n", False)
+        for role, content in turns
+    ]
+
+
+def _chat_parts(example: Example, tokenizer: "PreTrainedTokenizerBase") -> list[Part]:
+    """The rendered chat, cut where the model begins to answer and where its turn has ended.
+
+    Rendering the turns before an answer with the invitation to answer, and then with the answer,
+    shows both places without knowing the template.
+    """
+    turns = _turns(example)
+    text = _render(turns, tokenizer)
+    parts, end = [], 0
+    for number, (role, _) in enumerate(turns):
+        if role != "assistant":
+            continue
+        asked = _render(turns[:number], tokenizer, ask=True)
+        answered = _render(turns[: number + 1], tokenizer)
+        if not (text.startswith(asked) and text.startswith(answered)):
+            raise CorpusError(
+                "corpus.template: the tokenizer's chat template writes a turn differently once "
+                "others follow, so its answers cannot be told apart; use corpus.template=plain"
+            )
+        parts += [Part(text[end : len(asked)], False), Part(text[len(asked) : len(answered)], True)]
+        end = len(answered)
+    return parts
+
+
+def _turns(example: Example) -> tuple[tuple[str, str], ...]:
+    """(role, content); the last is the answer."""
+    return example.turns or (("user", example.prompt), ("assistant", example.response))
+
+
+def _render(
+    turns: tuple[tuple[str, str], ...], tokenizer: "PreTrainedTokenizerBase", ask: bool = False
+) -> str:
+    messages = [{"role": role, "content": content} for role, content in turns]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask)
+    assert isinstance(text, str)
+    return text

@@ -1,0 +1,182 @@
+"""One round of federated training, and the run that is made of rounds."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from math import ceil, fsum
+from typing import Any
+
+from llmagentos.engines import Engine
+from llmagentos.errors import Damaged, QuorumError, Refused
+from llmagentos.gate import admit, cap_weights
+from llmagentos.journal import Answer, Journal
+from llmagentos.messages import Kind, Task, decode
+from llmagentos.round_report import RoundReport, change_norm, mean_loss, training_facts
+from llmagentos.seeds import generator
+from llmagentos.state import ServerState
+from llmagentos.strategies import Step, Strategy
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 3
+"""How often an answer that arrives damaged is asked for."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long a run is, what it is seeded with, who counts for how much, what agents are told.
+
+    ``settings`` are those of the tasks by kind; without ``evaluate`` rounds are not evaluated.
+    """
+
+    run: str
+    rounds: int
+    seed: int = 0
+    quorum: float = 0.5
+    weighting: str = "examples"
+    settings: Mapping[Kind, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Federation:
+    """The parts of a run: an algorithm, who carries its messages, what remembers, and the plan."""
+
+    strategy: Strategy
+    engine: Engine
+    journal: Journal
+    plan: Plan
+
+
+def run(parts: Federation) -> Iterator[RoundReport]:
+    """Play the rounds that are not yet closed in the journal; yield each report as it closes."""
+    state = parts.journal.state()
+    while state.round <= parts.plan.rounds:
+        state, report = play_round(state, parts)
+        yield report
+
+
+def play_round(state: ServerState, parts: Federation) -> tuple[ServerState, RoundReport]:
+    """Every drawn agent trains, what counts is combined into the next state, the round is closed."""
+    start = time.monotonic()
+    strategy, journal = parts.strategy, parts.journal
+    rng = generator(parts.plan.seed, "cohort", state.round)
+    tasks = [task_for(a, "fit", state, parts) for a in strategy.sample(parts.engine.roster, rng)]
+    ask(tasks, parts)
+    members = decide(state.round, len(tasks), parts)
+    step = strategy.combine(state, weighted(members))
+    advanced = strategy.advance(state, step)
+    losses = {a: found["loss"] for a, found in measure("evaluate", advanced, parts).items()}
+    report = RoundReport(
+        round=state.round,
+        loss=mean_loss(losses),
+        agents=losses,
+        seconds=round(time.monotonic() - start, 3),
+        bytes_down=sum(vector.nbytes for task in tasks for vector in task.vectors.values()),
+        update_norm=change_norm(state, advanced),
+        refused=journal.refusals(state.round, "fit"),
+        **training_facts(members, step),
+    )
+    journal.close_round(advanced, asdict(report))
+    return advanced, report
+
+
+def measure(kind: Kind, state: ServerState, parts: Federation) -> dict[str, Mapping[str, float]]:
+    """Held-out metrics of a state's adapter by agent; none when the plan does not want this kind."""
+    if kind not in parts.plan.settings:
+        return {}
+    ask([task_for(agent, kind, state, parts) for agent in parts.engine.roster], parts)
+    answers = parts.journal.answers(state.round - 1, kind)
+    return {answer.update.agent: answer.update.metrics for answer in answers}
+
+
+def task_for(agent: str, kind: Kind, state: ServerState, parts: Federation) -> Task:
+    """What an agent is asked; an evaluation carries the number of rounds that were played."""
+    return Task(
+        run=parts.plan.run,
+        round=state.round if kind == "fit" else state.round - 1,
+        kind=kind,
+        agent=agent,
+        vectors=parts.strategy.dispatch(state, agent),
+        layout=state.adapter.layout,
+        seed=parts.plan.seed,
+        settings=parts.plan.settings[kind],
+    )
+
+
+def ask(tasks: Sequence[Task], parts: Federation) -> None:
+    """Every task has its answer in the journal, good or refused."""
+    engine, journal = parts.engine, parts.journal
+    waiting = {task.agent: task for task in tasks if not journal.answered(task)}
+    damaged: Counter[str] = Counter()
+    for task in waiting.values():
+        engine.send(task)
+    while waiting:
+        for agent, body in engine.poll():
+            if agent not in waiting:
+                continue
+            try:
+                settled = settle(body, waiting[agent], parts)
+            except Damaged as error:
+                damaged[agent] += 1
+                settled = damaged[agent] == ATTEMPTS
+                refuse(waiting[agent], error, journal) if settled else engine.send(waiting[agent])
+            if settled:
+                del waiting[agent]
+
+
+def settle(body: bytes, task: Task, parts: Federation) -> bool:
+    """Whether the task now has its answer; an earlier answer that came again is dropped.
+
+    Raises ``Damaged`` when the bytes are no answer at all.
+    """
+    answer = decode(body)
+    same_source = (answer.run, answer.agent) == (task.run, task.agent)
+    if same_source and parts.journal.repeats(answer, task):
+        return False
+    heaviest = parts.engine.roster[task.agent].weight(parts.plan.weighting)
+    try:
+        parts.journal.record(task, body, admit(answer, task, heaviest))
+    except Refused as reason:
+        refuse(task, reason, parts.journal)
+    return True
+
+
+def refuse(task: Task, reason: Refused, journal: Journal) -> None:
+    """The agent has no update in this round, and the log says why."""
+    log.warning("%s of agent %r, round %d: %s; refused", task.kind, task.agent, task.round, reason)
+    journal.refuse(task, str(reason))
+
+
+def decide(round_: int, asked: int, parts: Federation) -> list[Answer]:
+    """The updates that count in a round, fixed in the journal.
+
+    Raises ``QuorumError`` when they are too few; the refused are then asked again on a resume.
+    """
+    journal, quorum = parts.journal, parts.plan.quorum
+    answers = journal.answers(round_, "fit")
+    members = journal.members(round_)
+    if members is not None:
+        return [answer for answer in answers if answer.update.agent in members]
+    if len(answers) < ceil(quorum * asked):
+        refused = journal.refusals(round_, "fit")
+        journal.forgive(round_)
+        told = "; ".join(f"{agent!r}: {reason}" for agent, reason in refused.items())
+        raise QuorumError(
+            f"round {round_}: {len(answers)} of {asked} updates count, server.quorum={quorum:g} "
+            f"wants {ceil(quorum * asked)}. Refused: {told}"
+        )
+    journal.decide(round_, [answer.update.agent for answer in answers])
+    return answers
+
+
+def weighted(answers: Sequence[Answer]) -> Step:
+    """The deltas as mapped rows in the order of their agents' names, with their shares."""
+    weights = cap_weights({a.update.agent: a.update.weight for a in answers})
+    total = fsum(weights.values())
+    return Step(
+        rows=[answer.update.vectors["delta"] for answer in answers],
+        weights=tuple(weight / total for weight in weights.values()),
+        squared_norms=tuple(answer.squared_norm for answer in answers),
+    )

@@ -1,0 +1,28 @@
+"""Files that are either wholly there or not there at all, also after a power cut."""
+
+import os
+import secrets
+from pathlib import Path
+
+
+def write_durably(path: Path, body: bytes) -> None:
+    """``path`` holds ``body`` and survives a crash; until then it holds what it held before."""
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(body)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """The names in a folder are on the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

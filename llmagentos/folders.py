@@ -1,0 +1,51 @@
+"""Folders that are either wholly there or not there at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from llmagentos.files import sync_folder
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """An empty sibling to be filled, whose files stand on the disk as ``target`` afterwards.
+
+    A folder that is not there yet appears in one step. In one that is, each file is replaced in
+    one step, in the order of their names, so that a reader or a crash meets an old or a new file
+    and never half of one. What a killed writer left is removed: one writer at a time.
+    """
+    target = target.absolute()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for left in target.parent.glob(f".{target.name}.*.part"):
+        shutil.rmtree(left, ignore_errors=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+    try:
+        yield part
+        _settle(part)
+        _move(part, target)
+        sync_folder(target.parent)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _settle(folder: Path) -> None:
+    """The files are on the disk and readable by everyone whom the parent folder lets in."""
+    folder.chmod(0o755)
+    for path in folder.iterdir():
+        path.chmod(0o644)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    sync_folder(folder)
+
+
+def _move(part: Path, target: Path) -> None:
+    if not target.exists():
+        part.rename(target)
+        return
+    for path in sorted(part.iterdir()):
+        path.replace(target / path.name)
+    sync_folder(target)

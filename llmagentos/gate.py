@@ -1,0 +1,67 @@
+"""What an answer has to satisfy before anyone believes it."""
+
+import logging
+from collections.abc import Mapping
+from math import inf, isfinite
+from statistics import median
+
+from llmagentos import kernels
+from llmagentos.errors import Refused
+from llmagentos.messages import Failure, Task, Update
+
+log = logging.getLogger(__name__)
+
+LARGEST_SHARE = 10
+"""A weight counts for at most this many times the median weight of its round."""
+
+
+def admit(answer: Update | Failure, task: Task, heaviest: float = inf) -> float:
+    """The squared norm of an answer's delta, 0 where it has none, once all of it is found sane.
+
+    ``heaviest`` is the most that the agent may weigh, as it declared when it joined.
+    Raises ``Refused`` with the reason when anything is off; other updates are not touched by it.
+    """
+    for name in ("run", "round", "kind", "agent"):
+        said, asked = getattr(answer, name), getattr(task, name)
+        if said != asked:
+            raise Refused(f"it answers {name} {said!r}, asked was {asked!r}")
+    if isinstance(answer, Failure):
+        raise Refused(answer.reason)
+    if task.kind == "fit":
+        return _check_delta(answer, task, heaviest)
+    _check_loss(answer)
+    return 0.0
+
+
+def _check_delta(update: Update, task: Task, heaviest: float) -> float:
+    """The squared norm of the delta, once layout, weight and values are found sane."""
+    delta = update.vectors.get("delta")
+    if update.layout != task.layout.hash or delta is None or len(update.vectors) > 1:
+        raise Refused(f"its layout is not the dispatched one of {task.layout.size} values")
+    if delta.shape != (task.layout.size,):
+        raise Refused(f"{delta.size} values where the layout has {task.layout.size}")
+    if not 0 < update.weight <= heaviest:
+        raise Refused(f"weight {update.weight:g} is not in (0, {heaviest:g}]")
+    stats = kernels.inspect(delta)
+    if stats.nonfinite:
+        raise Refused(f"{stats.nonfinite} of {delta.size} values are not finite")
+    return stats.squared_norm
+
+
+def _check_loss(update: Update) -> None:
+    if update.vectors:
+        raise Refused("an evaluation carries no vectors")
+    loss = update.metrics.get("loss", inf)
+    if not isfinite(loss):
+        raise Refused(f"its held-out loss is {loss}")
+
+
+def cap_weights(weights: Mapping[str, float]) -> dict[str, float]:
+    """Weights of three or more agents, none above ten times their median; the log names the cut."""
+    if len(weights) < 3:
+        return dict(weights)
+    largest = LARGEST_SHARE * median(weights.values())
+    for agent, weight in weights.items():
+        if weight > largest:
+            log.warning("weight %g of agent %r counts as %g", weight, agent, largest)
+    return {agent: min(weight, largest) for agent, weight in weights.items()}

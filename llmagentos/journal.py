@@ -1,0 +1,257 @@
+"""What happened in a run, durably: rows in SQLite, vectors in content-addressed files.
+
+A row is committed only after the file that it names is on the disk, and closing round r and opening
+round r+1 is one transaction. So a run that is killed anywhere goes on from here, and ends with
+the bits of a run that never was.
+"""
+
+import json
+import secrets
+import signal
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from llmagentos.adapter import Layout
+from llmagentos.codecs import pack, unpack
+from llmagentos.errors import JournalError, Refused
+from llmagentos.messages import Failure, Kind, Task, Update, decode
+from llmagentos.state import ServerState, restored
+from llmagentos.store import Store
+
+SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS rounds"
+    " (round INTEGER PRIMARY KEY, state TEXT NOT NULL, members TEXT, report TEXT)",
+    "CREATE TABLE IF NOT EXISTS answers"
+    " (round INTEGER, kind TEXT, agent TEXT, body TEXT, squared_norm REAL, refused TEXT,"
+    " PRIMARY KEY (round, kind, agent))",
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An update as it was counted: mapped from its file, with its norm and its bytes."""
+
+    update: Update
+    squared_norm: float
+    size_bytes: int
+
+
+class Journal:
+    """The truth about one run; one process at a time may hold it.
+
+    Raises ``JournalError`` when another process holds the folder or a file of it is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self._lock = FileLock(folder / "lock", timeout=0)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise JournalError(f"{folder} is in use by another process; wait for it") from None
+        self._store = Store(folder / "cas")
+        self._rows = sqlite3.connect(folder / "journal.sqlite", isolation_level=None)
+        for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", *SCHEMA):
+            self._execute(statement)
+        self._sweep()
+
+    def close(self) -> None:
+        """Let another process have the run."""
+        self._rows.close()
+        self._lock.release()
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def begin(self, state: ServerState, facts: Mapping[str, str]) -> str:
+        """The run's id; on a new journal the first round is opened with ``state``.
+
+        ``facts`` are what may not change, such as the hash of the base model: ``JournalError``
+        when the journal began with others.
+        """
+        facts = {**facts, "layout": state.adapter.layout.to_json()}
+        known = dict(self._execute("SELECT name, value FROM facts").fetchall())
+        if not known:
+            known = {"run": secrets.token_hex(8), **facts}
+            body = self._put_state(state)
+            with self._transaction():
+                for fact in known.items():
+                    self._execute("INSERT INTO facts VALUES (?, ?)", fact)
+                self._insert_round(state.round, body)
+        for name, value in facts.items():
+            if known.get(name) != value:
+                raise JournalError(
+                    f"{self.folder} began with another {name}; resume with the same, or start anew"
+                )
+        return str(known["run"])
+
+    def state(self) -> ServerState:
+        """The state of the open round."""
+        round_, body = self._execute(
+            "SELECT round, state FROM rounds ORDER BY round DESC LIMIT 1"
+        ).fetchone()
+        (layout,) = self._execute("SELECT value FROM facts WHERE name='layout'").fetchone()
+        try:
+            _, vectors = unpack(self._store.map(body))
+        except Refused as error:
+            raise JournalError(f"state of round {round_} is damaged: {error}") from error
+        return restored(round_, Layout.from_json(layout), vectors)
+
+    def repeats(self, answer: Update | Failure, task: Task) -> bool:
+        """Whether it answers not this task but another one that has its answer."""
+        return (answer.round, answer.kind) != (task.round, task.kind) and self.answered(answer)
+
+    def answered(self, task: Task | Update | Failure) -> bool:
+        """Whether the task has its answer, good or refused; a second one is not wanted."""
+        return bool(
+            self._execute(
+                "SELECT 1 FROM answers WHERE round=? AND kind=? AND agent=?",
+                (task.round, task.kind, task.agent),
+            ).fetchone()
+        )
+
+    def record(self, task: Task, body: bytes, squared_norm: float) -> None:
+        """Keep an admitted update; a repeat is dropped."""
+        with _unbroken():
+            self._insert_answer(task, self._store.put(body), squared_norm, None)
+
+    def refuse(self, task: Task, reason: str) -> None:
+        """Keep why an agent has no update in this round."""
+        with _unbroken():
+            self._insert_answer(task, None, None, reason)
+
+    def _insert_answer(
+        self, task: Task, body: str | None, squared_norm: float | None, refused: str | None
+    ) -> None:
+        key = (task.round, task.kind, task.agent)
+        values = (*key, body, squared_norm, refused)
+        self._execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?)", values)
+
+    def refusals(self, round_: int, kind: Kind) -> dict[str, str]:
+        """Agent to reason, of a round's answers that were refused."""
+        return dict(
+            self._execute(
+                "SELECT agent, refused FROM answers WHERE round=? AND kind=? AND body IS NULL"
+                " ORDER BY agent",
+                (round_, kind),
+            )
+        )
+
+    def answers(self, round_: int, kind: Kind) -> list[Answer]:
+        """The admitted updates of a round in the order of their agents' names."""
+        rows = self._execute(
+            "SELECT agent, body, squared_norm FROM answers"
+            " WHERE round=? AND kind=? AND body IS NOT NULL ORDER BY agent",
+            (round_, kind),
+        )
+        return [self._answer(*row) for row in rows]
+
+    def _answer(self, agent: str, name: str, squared_norm: float) -> Answer:
+        body = self._store.map(name)
+        try:
+            update = decode(body)
+        except Refused as error:
+            raise JournalError(f"the kept update of {agent!r} is damaged: {error}") from error
+        assert isinstance(update, Update)
+        return Answer(update, squared_norm, len(body))
+
+    def members(self, round_: int) -> list[str] | None:
+        """Who counts in a round, once that is decided."""
+        (text,) = self._execute("SELECT members FROM rounds WHERE round=?", (round_,)).fetchone()
+        return None if text is None else list(json.loads(text))
+
+    def decide(self, round_: int, members: Sequence[str]) -> None:
+        """Fix who counts in a round."""
+        with _unbroken():
+            self._execute(
+                "UPDATE rounds SET members=? WHERE round=?", (json.dumps(members), round_)
+            )
+
+    def forgive(self, round_: int) -> None:
+        """Drop the refusals of a round that cannot close, so that it asks again when resumed."""
+        self._execute("DELETE FROM answers WHERE round=? AND body IS NULL", (round_,))
+
+    def close_round(self, state: ServerState, report: Mapping[str, Any]) -> None:
+        """Close the open round with its report and open the next one with its state."""
+        with _unbroken():
+            body = self._put_state(state)
+            with self._transaction():
+                self._execute(
+                    "UPDATE rounds SET report=? WHERE round=?",
+                    (json.dumps(report), state.round - 1),
+                )
+                self._insert_round(state.round, body)
+
+    def reports(self) -> list[dict[str, Any]]:
+        """The reports of the closed rounds, in order."""
+        rows = self._execute("SELECT report FROM rounds WHERE report IS NOT NULL ORDER BY round")
+        return [json.loads(report) for (report,) in rows]
+
+    def forget(self, *, updates: bool) -> None:
+        """Delete the states of closed rounds and, if ``updates``, what agents sent in them.
+
+        Their rows stay, and with them the hash of everything that was counted.
+        """
+        self._sweep(updates=updates)
+
+    def _sweep(self, *, updates: bool = False) -> None:
+        """Delete files that no row needs, such as those whose row a crash has prevented."""
+        (open_round,) = self._execute("SELECT max(round) FROM rounds").fetchone()
+        states = self._execute("SELECT state FROM rounds WHERE round=?", (open_round,))
+        kept = "SELECT body FROM answers WHERE body IS NOT NULL"
+        bodies = self._execute(
+            f"{kept} AND (kind<>'fit' OR round>=?)" if updates else kept,
+            (open_round,) if updates else (),
+        )
+        self._store.keep({name for (name,) in [*states, *bodies]})
+
+    def _put_state(self, state: ServerState) -> str:
+        return self._store.put(pack({"round": state.round}, state.vectors()))
+
+    def _insert_round(self, round_: int, state: str) -> None:
+        self._execute("INSERT INTO rounds (round, state) VALUES (?, ?)", (round_, state))
+
+    def _execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        try:
+            return self._rows.execute(statement, values)
+        except sqlite3.Error as error:
+            raise JournalError(f"{self.folder} cannot be written: {error}") from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._execute("ROLLBACK")
+            raise
+        self._execute("COMMIT")
+
+
+@contextmanager
+def _unbroken() -> Iterator[None]:
+    """Ctrl-C waits until the entry is written."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[tuple[int, FrameType | None]] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: waiting.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if waiting and callable(before):
+            before(*waiting[0])

@@ -1,0 +1,44 @@
+"""The arithmetic of a round over flat vectors: the door to the compiled extension.
+
+Every function takes NumPy arrays and torch tensors; tensors on a device are copied to the host,
+except in ``proximal``. ``reference`` says in plain NumPy what each kernel means; ``native`` says
+whether the compiled twin, which gives the same bits, was loaded.
+"""
+
+from llmagentos.kernels.averaging import (
+    Accumulator,
+    Pass,
+    RowStats,
+    average_step,
+    inspect,
+    weighted_sum,
+)
+from llmagentos.kernels.gram import gram
+from llmagentos.kernels.steps import (
+    Adaptive,
+    Momentum,
+    adagrad_step,
+    adam_step,
+    momentum_step,
+    proximal,
+    yogi_step,
+)
+from llmagentos.kernels.twin import native
+
+__all__ = [
+    "Accumulator",
+    "Adaptive",
+    "Momentum",
+    "Pass",
+    "RowStats",
+    "adagrad_step",
+    "adam_step",
+    "average_step",
+    "gram",
+    "inspect",
+    "momentum_step",
+    "native",
+    "proximal",
+    "weighted_sum",
+    "yogi_step",
+]

@@ -1,0 +1,115 @@
+"""What may enter a kernel: flat vectors of one length, in host memory, of a known type.
+
+Tensors are recognised without importing torch: where one exists, torch is loaded already.
+"""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+ArrayOrTensor = Any
+"""A NumPy array or a torch tensor."""
+
+ROW_TYPES = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
+BYTES_PER_THREAD = 32 * 2**20
+"""Below twice this much input a second thread costs more than it brings."""
+
+
+def is_tensor(value: ArrayOrTensor) -> bool:
+    """Whether the value is a torch tensor."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def on_device(value: ArrayOrTensor) -> bool:
+    """Whether the value is a torch tensor outside host memory."""
+    return is_tensor(value) and value.device.type != "cpu"
+
+
+def host(value: ArrayOrTensor) -> Array:
+    """The value as a NumPy array: a view in host memory, a copy of a tensor on a device."""
+    if not is_tensor(value):
+        return np.asanyarray(value)
+    tensor = value.detach().cpu()
+    torch = sys.modules["torch"]
+    if tensor.dtype == torch.bfloat16:
+        return np.asarray(tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16))
+    return np.asarray(tensor.numpy())
+
+
+def row(name: str, value: ArrayOrTensor, size: int | None = None) -> Array:
+    """A contiguous ``(d,)`` row of one of the row types, at any address; else ``ValueError``."""
+    array = host(value)
+    if array.dtype not in ROW_TYPES:
+        raise ValueError(f"{name} is {array.dtype}; needs to be float32, float16 or bfloat16")
+    if array.ndim != 1 or not array.flags.c_contiguous:
+        raise ValueError(
+            f"{name} has shape {array.shape} and strides {array.strides}; "
+            "needs to be one contiguous vector"
+        )
+    if size is not None and array.size != size:
+        raise ValueError(f"{name} has {array.size} values; needs {size}")
+    return array
+
+
+def rows(values: Sequence[ArrayOrTensor], size: int | None = None) -> list[Array]:
+    """Rows of one length: the given one, else that of the first."""
+    checked: list[Array] = []
+    for k, value in enumerate(values):
+        checked.append(row(f"rows[{k}]", value, size))
+        size = checked[0].size
+    return checked
+
+
+def vector(name: str, value: ArrayOrTensor, size: int | None = None) -> NDArray[np.float32]:
+    """A contiguous aligned ``(d,)`` float32 vector; else ``ValueError``."""
+    array = host(value)
+    if array.dtype != np.float32:
+        raise ValueError(f"{name} is {array.dtype}; needs to be float32")
+    if not array.flags.aligned:
+        raise ValueError(f"{name} is not aligned to 4 bytes; copy it first")
+    return row(name, array, size)
+
+
+def output(
+    name: str, value: ArrayOrTensor | None, size: int, inputs: Mapping[str, Array]
+) -> NDArray[np.float32]:
+    """A writable ``(size,)`` float32 vector that overlaps no input; a fresh one for None."""
+    if value is None:
+        return np.empty(size, np.float32)
+    if on_device(value):
+        raise ValueError(f"{name} is a tensor on {value.device}; needs to be in host memory")
+    array = vector(name, value, size)
+    if not array.flags.writeable:
+        raise ValueError(f"{name} is read-only")
+    for other, values in inputs.items():
+        if np.may_share_memory(array, values):
+            raise ValueError(f"{name} overlaps {other}; give it memory of its own")
+    return array
+
+
+def weights_of(values: Sequence[float], count: int) -> list[float]:
+    """As many finite float64 weights as there are rows; else ``ValueError``."""
+    weights = [float(value) for value in values]
+    if len(weights) != count:
+        raise ValueError(f"{len(weights)} weights for {count} rows")
+    for k, weight in enumerate(weights):
+        if not np.isfinite(weight):
+            raise ValueError(f"weights[{k}]={weight} is not finite")
+    return weights
+
+
+def threads_for(size_bytes: int, threads: int | None) -> int:
+    """The given number; for None one per 32 MiB of input, at most those this program may use."""
+    if threads is not None:
+        if threads < 1:
+            raise ValueError(f"threads={threads}; needs to be at least 1")
+        return threads
+    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return max(1, min(usable, size_bytes // BYTES_PER_THREAD))

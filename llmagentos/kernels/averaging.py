@@ -1,0 +1,133 @@
+"""Weighted sums of the agents' deltas, in one pass or row by row."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmagentos.kernels import arrays
+from llmagentos.kernels.arrays import ArrayOrTensor
+from llmagentos.kernels.twin import twin
+
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class RowStats:
+    """What one pass over a row shows beside its sum."""
+
+    squared_norm: float
+    """Sum of squares in float64, in a fixed order; NaN or Inf where the row has such a value."""
+    nonfinite: int
+    """Number of values that are NaN or Inf."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass over ``(n, d)`` rows."""
+
+    vector: Vector
+    """The result, ``(d,)`` float32; the array given as ``out``, where one was given."""
+    squared_norms: tuple[float, ...]
+    """One per row, as in ``RowStats``."""
+    nonfinite: tuple[int, ...]
+    """One per row, as in ``RowStats``."""
+
+
+def _named(rows: Sequence[arrays.Array]) -> dict[str, arrays.Array]:
+    return {f"rows[{k}]": row for k, row in enumerate(rows)}
+
+
+def _bytes(rows: Sequence[arrays.Array]) -> int:
+    return sum(row.nbytes for row in rows)
+
+
+def weighted_sum(
+    rows: Sequence[ArrayOrTensor],
+    weights: Sequence[float],
+    *,
+    out: ArrayOrTensor | None = None,
+    threads: int | None = None,
+) -> Pass:
+    """``sum_k weights[k] * rows[k]``, added in float64 in the order given, rounded once.
+
+    n rows ``(d,)`` of float32, float16 or bfloat16 -> ``(d,)`` float32. Rows may be memory-mapped,
+    read-only and unaligned; NaN and Inf propagate and are counted. The bits do not depend on
+    ``threads``. Raises ``ValueError`` for a wrong type or length, or ``out`` over a row.
+    """
+    checked = arrays.rows(rows)
+    if not checked:
+        raise ValueError("rows is empty; did every agent fail?")
+    factors = arrays.weights_of(weights, len(checked))
+    vector = arrays.output("out", out, checked[0].size, _named(checked))
+    count = arrays.threads_for(_bytes(checked), threads)
+    norms, nonfinite = twin.weighted_sum(vector, checked, factors, count)
+    return Pass(vector, tuple(norms), tuple(nonfinite))
+
+
+def average_step(  # noqa: PLR0913 (keyword-only)
+    anchor: ArrayOrTensor,
+    rows: Sequence[ArrayOrTensor],
+    weights: Sequence[float],
+    lr: float = 1.0,
+    *,
+    out: ArrayOrTensor | None = None,
+    threads: int | None = None,
+) -> Pass:
+    """``anchor + lr * sum_k weights[k] * rows[k]`` in one pass, rounded once.
+
+    ``anchor`` is ``(d,)`` float32 and stays as it is; the rest is as in ``weighted_sum``. No rows
+    at all leave the anchor's values.
+    """
+    start = arrays.vector("anchor", anchor)
+    checked = arrays.rows(rows, start.size)
+    factors = arrays.weights_of(weights, len(checked))
+    vector = arrays.output("out", out, start.size, {"anchor": start} | _named(checked))
+    count = arrays.threads_for(_bytes(checked) + start.nbytes, threads)
+    norms, nonfinite = twin.average_step(vector, start, lr, checked, factors, count)
+    return Pass(vector, tuple(norms), tuple(nonfinite))
+
+
+def inspect(row: ArrayOrTensor, *, threads: int | None = None) -> RowStats:
+    """The squared norm of one row and the number of its values that are not finite."""
+    values = arrays.row("row", row)
+    return RowStats(*twin.inspect(values, arrays.threads_for(values.nbytes, threads)))
+
+
+class Accumulator:
+    """The weighted sum of rows that arrive one after the other: ``(d,)`` float64, 8 bytes a value.
+
+    The order of ``add`` is the order of the rows; ``finish`` gives the bits of ``weighted_sum``,
+    and of ``average_step`` where it is told the anchor.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._sums = np.zeros(size)
+
+    def add(self, row: ArrayOrTensor, weight: float, *, threads: int | None = None) -> RowStats:
+        """``sums += weight * row``; the row is as in ``weighted_sum``."""
+        values = arrays.row("row", row, self._sums.size)
+        (factor,) = arrays.weights_of([weight], 1)
+        count = arrays.threads_for(values.nbytes + self._sums.nbytes, threads)
+        return RowStats(*twin.accumulate(self._sums, values, factor, count))
+
+    def finish(
+        self,
+        anchor: ArrayOrTensor | None = None,
+        lr: float = 1.0,
+        *,
+        out: ArrayOrTensor | None = None,
+        threads: int | None = None,
+    ) -> Vector:
+        """The sums, or ``anchor + lr * sums``, rounded to ``(d,)`` float32; may be asked again."""
+        size = self._sums.size
+        count = arrays.threads_for(self._sums.nbytes, threads)
+        if anchor is None:
+            vector = arrays.output("out", out, size, {})
+            twin.finish(vector, self._sums, count)
+            return vector
+        start = arrays.vector("anchor", anchor, size)
+        vector = arrays.output("out", out, size, {"anchor": start})
+        twin.finish_step(vector, start, lr, self._sums, count)
+        return vector

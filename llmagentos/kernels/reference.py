@@ -1,0 +1,201 @@
+"""What every kernel means, in plain NumPy: the native twin gives the same bits.
+
+Rows are ``(d,)`` float32, float16 or bfloat16; sums are float64 in the order of the rows and are
+rounded to float32 once; every NaN that is written is the one quiet NaN ``0x7fc00000``. Rounding is
+to nearest even, nothing is contracted, denormals are kept. ``_threads`` only keeps the
+signatures alike.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Row = NDArray[Any]
+Float32s = NDArray[np.float32]
+Float64s = NDArray[np.float64]
+
+LANES = 8
+"""Value j of a block goes to lane j mod 8."""
+BLOCK = 1024
+"""Values that are added up lane by lane."""
+CHUNK = 64 * BLOCK
+"""Values whose blocks are added up before they enter the norm of the row."""
+
+
+def _narrow(values: Float64s) -> Float32s:
+    narrow = values.astype(np.float32)
+    narrow[np.isnan(narrow)] = np.float32(np.nan)
+    return narrow
+
+
+def _sum_in_order(values: Float64s) -> Float64s:
+    """Sums along the first axis, from first to last."""
+    last: Float64s = np.add.accumulate(values, axis=0)[-1]
+    return last
+
+
+def _chunk_norm(chunk: Row) -> float:
+    """Sum of squares of at most ``CHUNK`` values: lanes, halves, blocks in order."""
+    squares = np.zeros((-(-chunk.size // BLOCK), BLOCK // LANES, LANES))
+    squares.reshape(-1)[: chunk.size] = np.square(chunk.astype(np.float64))
+    lanes = _sum_in_order(squares.transpose(1, 2, 0))
+    for width in (4, 2, 1):
+        lanes = lanes[:width] + lanes[width : 2 * width]
+    return float(_sum_in_order(lanes[0]))
+
+
+@np.errstate(all="ignore")
+def inspect(row: Row, _threads: int = 1) -> tuple[float, int]:
+    """The squared norm of a row in float64 and the number of its values that are not finite."""
+    norm = 0.0
+    nonfinite = 0
+    for start in range(0, row.size, CHUNK):
+        chunk = row[start : start + CHUNK]
+        norm += _chunk_norm(chunk)
+        nonfinite += int(np.count_nonzero(~np.isfinite(chunk.astype(np.float32))))
+    return norm, nonfinite
+
+
+@np.errstate(all="ignore")
+def accumulate(sums: Float64s, row: Row, weight: float, _threads: int = 1) -> tuple[float, int]:
+    """``sums += weight * row``, ``(d,)`` float64 in place; the row's norm and bad values."""
+    sums += weight * row.astype(np.float64)
+    return inspect(row)
+
+
+def _sum(
+    size: int, rows: Sequence[Row], weights: Sequence[float]
+) -> tuple[Float64s, tuple[list[float], list[int]]]:
+    sums = np.zeros(size)
+    pairs = zip(rows, weights, strict=True)
+    stats = [accumulate(sums, row, weight) for row, weight in pairs]
+    return sums, ([norm for norm, _ in stats], [nonfinite for _, nonfinite in stats])
+
+
+def weighted_sum(
+    out: Float32s, rows: Sequence[Row], weights: Sequence[float], _threads: int = 1
+) -> tuple[list[float], list[int]]:
+    """``out[j] = sum_k weights[k] * rows[k][j]``; each row's squared norm and bad values."""
+    sums, stats = _sum(out.size, rows, weights)
+    finish(out, sums)
+    return stats
+
+
+def average_step(
+    out: Float32s,
+    anchor: Float32s,
+    lr: float,
+    rows: Sequence[Row],
+    weights: Sequence[float],
+    _threads: int = 1,
+) -> tuple[list[float], list[int]]:
+    """``out[j] = anchor[j] + lr * sum_k weights[k] * rows[k][j]``; as ``weighted_sum`` else."""
+    sums, stats = _sum(out.size, rows, weights)
+    finish_step(out, anchor, lr, sums)
+    return stats
+
+
+@np.errstate(all="ignore")
+def finish(out: Float32s, sums: Float64s, _threads: int = 1) -> None:
+    """``out = sums``, rounded."""
+    out[:] = _narrow(sums)
+
+
+@np.errstate(all="ignore")
+def finish_step(
+    out: Float32s, anchor: Float32s, lr: float, sums: Float64s, _threads: int = 1
+) -> None:
+    """``out = anchor + lr * sums``, rounded."""
+    out[:] = _narrow(anchor.astype(np.float64) + lr * sums)
+
+
+@np.errstate(all="ignore")
+def momentum_step(
+    out: tuple[Float32s, Float32s],
+    before: tuple[Float32s, Float32s, Float32s],
+    lr: float,
+    beta: float,
+    _threads: int = 1,
+) -> None:
+    """``m = beta m + delta``, ``w += lr m``: ``before`` is (w, m, delta), ``out`` is (m, w).
+
+    Hsu et al. 2019, arXiv:1909.06335.
+    """
+    w, m, delta = (vector.astype(np.float64) for vector in before)
+    out[0][:] = _narrow(beta * m + delta)
+    out[1][:] = _narrow(w + lr * out[0].astype(np.float64))
+
+
+SecondMoment = Callable[[Float64s, Float64s, float], Float64s]
+
+
+@np.errstate(all="ignore")
+def _adaptive_step(
+    second_moment: SecondMoment,
+    out: tuple[Float32s, Float32s, Float32s],
+    before: tuple[Float32s, Float32s, Float32s, Float32s],
+    rates: tuple[float, float, float, float],
+) -> None:
+    """Reddi et al. 2021, arXiv:2003.00295, Algorithm 2; w comes from the rounded m and v."""
+    lr, beta1, beta2, tau = rates
+    w, m, v, delta = (vector.astype(np.float64) for vector in before)
+    out[0][:] = _narrow(beta1 * m + (1.0 - beta1) * delta)
+    out[1][:] = _narrow(second_moment(v, delta * delta, beta2))
+    m, v = out[0].astype(np.float64), out[1].astype(np.float64)
+    out[2][:] = _narrow(w + lr * m / (np.sqrt(v) + tau))
+
+
+def _adam(v: Float64s, square: Float64s, beta2: float) -> Float64s:
+    return beta2 * v + (1.0 - beta2) * square
+
+
+def _yogi(v: Float64s, square: Float64s, beta2: float) -> Float64s:
+    return v - (1.0 - beta2) * square * np.sign(v - square)
+
+
+def _adagrad(v: Float64s, square: Float64s, _beta2: float) -> Float64s:
+    return v + square
+
+
+def adam_step(
+    out: tuple[Float32s, Float32s, Float32s],
+    before: tuple[Float32s, Float32s, Float32s, Float32s],
+    rates: tuple[float, float, float, float],
+    _threads: int = 1,
+) -> None:
+    """FedAdam: ``before`` is (w, m, v, delta), ``out`` (m, v, w), rates (lr, beta1, beta2, tau)."""
+    _adaptive_step(_adam, out, before, rates)
+
+
+def yogi_step(
+    out: tuple[Float32s, Float32s, Float32s],
+    before: tuple[Float32s, Float32s, Float32s, Float32s],
+    rates: tuple[float, float, float, float],
+    _threads: int = 1,
+) -> None:
+    """FedYogi; arguments as in ``adam_step``."""
+    _adaptive_step(_yogi, out, before, rates)
+
+
+def adagrad_step(
+    out: tuple[Float32s, Float32s, Float32s],
+    before: tuple[Float32s, Float32s, Float32s, Float32s],
+    rates: tuple[float, float, float, float],
+    _threads: int = 1,
+) -> None:
+    """FedAdagrad; arguments as in ``adam_step``, beta2 without meaning."""
+    _adaptive_step(_adagrad, out, before, rates)
+
+
+@np.errstate(all="ignore")
+def proximal(
+    gradient: Float32s, weights: Float32s, anchor: Float32s, mu: float, _threads: int = 1
+) -> None:
+    """``gradient += mu * (weights - anchor)`` in float64, rounded, in place.
+
+    Li et al. 2020, arXiv:1812.06127, equation 2.
+    """
+    pull = mu * (weights.astype(np.float64) - anchor.astype(np.float64))
+    gradient[:] = _narrow(gradient.astype(np.float64) + pull)

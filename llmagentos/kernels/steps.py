@@ -1,0 +1,169 @@
+"""The server's optimizers and the agents' proximal correction over flat vectors."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmagentos.kernels import arrays
+from llmagentos.kernels.arrays import ArrayOrTensor
+from llmagentos.kernels.twin import twin
+
+Vector = NDArray[np.float32]
+Rates = tuple[float, float, float, float]
+Four = tuple[Vector, Vector, Vector, Vector]
+
+
+class Momentum(NamedTuple):
+    """The state after a step with momentum: ``(d,)`` float32 each."""
+
+    m: Vector
+    w: Vector
+
+
+class Adaptive(NamedTuple):
+    """The state after an adaptive step: ``(d,)`` float32 each."""
+
+    m: Vector
+    v: Vector
+    w: Vector
+
+
+def _vectors(**named: ArrayOrTensor) -> dict[str, Vector]:
+    """The named vectors, all of the length of the first."""
+    size = arrays.host(next(iter(named.values()))).size
+    return {name: arrays.vector(name, value, size) for name, value in named.items()}
+
+
+def _outputs(
+    count: int, given: tuple[ArrayOrTensor, ...] | None, before: dict[str, Vector]
+) -> list[Vector]:
+    """Writable vectors, as many as asked for, that overlap neither ``before`` nor each other."""
+    values = (None,) * count if given is None else given
+    if len(values) != count:
+        raise ValueError(f"out has {len(values)} vectors; needs {count}")
+    taken: dict[str, Vector] = dict(before)
+    for k, value in enumerate(values):
+        taken[f"out[{k}]"] = arrays.output(f"out[{k}]", value, before["anchor"].size, taken)
+    return list(taken.values())[len(before) :]
+
+
+def momentum_step(  # noqa: PLR0913 (keyword-only)
+    anchor: ArrayOrTensor,
+    m: ArrayOrTensor,
+    delta: ArrayOrTensor,
+    *,
+    lr: float,
+    beta: float,
+    out: tuple[ArrayOrTensor, ArrayOrTensor] | None = None,
+    threads: int | None = None,
+) -> Momentum:
+    """``m = beta m + delta; w = anchor + lr m``: FedAvgM; ``beta = 0`` and ``lr = 1`` is FedAvg.
+
+    All are ``(d,)`` float32; each result is computed in float64 and rounded once, and w uses the
+    rounded m. Hsu et al. 2019, arXiv:1909.06335.
+    """
+    before = _vectors(anchor=anchor, m=m, delta=delta)
+    next_m, w = _outputs(2, out, before)
+    start, first, change = before.values()
+    count = arrays.threads_for(3 * start.nbytes, threads)
+    twin.momentum_step((next_m, w), (start, first, change), lr, beta, count)
+    return Momentum(next_m, w)
+
+
+def _adaptive(
+    step: Callable[[tuple[Vector, Vector, Vector], Four, Rates, int], None],
+    before: dict[str, Vector],
+    rates: Rates,
+    out: tuple[ArrayOrTensor, ArrayOrTensor, ArrayOrTensor] | None,
+    threads: int | None,
+) -> Adaptive:
+    m, v, w = _outputs(3, out, before)
+    start, first, second, change = before.values()
+    count = arrays.threads_for(4 * start.nbytes, threads)
+    step((m, v, w), (start, first, second, change), rates, count)
+    return Adaptive(m, v, w)
+
+
+def adam_step(  # noqa: PLR0913 (keyword-only)
+    anchor: ArrayOrTensor,
+    m: ArrayOrTensor,
+    v: ArrayOrTensor,
+    delta: ArrayOrTensor,
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    tau: float,
+    out: tuple[ArrayOrTensor, ArrayOrTensor, ArrayOrTensor] | None = None,
+    threads: int | None = None,
+) -> Adaptive:
+    """FedAdam: ``v = beta2 v + (1 - beta2) delta^2``; ``w = anchor + lr m / (sqrt(v) + tau)``.
+
+    ``m = beta1 m + (1 - beta1) delta``. There is no bias correction; the caller starts m at 0 and v
+    at ``tau ** 2``. All are ``(d,)`` float32; m, v and w are computed in float64 and rounded once,
+    and w uses the rounded m and v. Inputs stay as they are; ``out`` is (m, v, w).
+    Reddi et al. 2021, arXiv:2003.00295, Algorithm 2.
+    """
+    before = _vectors(anchor=anchor, m=m, v=v, delta=delta)
+    return _adaptive(twin.adam_step, before, (lr, beta1, beta2, tau), out, threads)
+
+
+def yogi_step(  # noqa: PLR0913 (keyword-only)
+    anchor: ArrayOrTensor,
+    m: ArrayOrTensor,
+    v: ArrayOrTensor,
+    delta: ArrayOrTensor,
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    tau: float,
+    out: tuple[ArrayOrTensor, ArrayOrTensor, ArrayOrTensor] | None = None,
+    threads: int | None = None,
+) -> Adaptive:
+    """FedYogi: ``adam_step`` with ``v = v - (1 - beta2) delta^2 sign(v - delta^2)``."""
+    before = _vectors(anchor=anchor, m=m, v=v, delta=delta)
+    return _adaptive(twin.yogi_step, before, (lr, beta1, beta2, tau), out, threads)
+
+
+def adagrad_step(  # noqa: PLR0913 (keyword-only)
+    anchor: ArrayOrTensor,
+    m: ArrayOrTensor,
+    v: ArrayOrTensor,
+    delta: ArrayOrTensor,
+    *,
+    lr: float,
+    beta1: float = 0.0,
+    tau: float,
+    out: tuple[ArrayOrTensor, ArrayOrTensor, ArrayOrTensor] | None = None,
+    threads: int | None = None,
+) -> Adaptive:
+    """FedAdagrad: ``adam_step`` with ``v = v + delta^2``."""
+    before = _vectors(anchor=anchor, m=m, v=v, delta=delta)
+    return _adaptive(twin.adagrad_step, before, (lr, beta1, 0.0, tau), out, threads)
+
+
+def proximal(
+    gradient: ArrayOrTensor,
+    weights: ArrayOrTensor,
+    anchor: ArrayOrTensor,
+    mu: float,
+    *,
+    threads: int | None = None,
+) -> None:
+    """``gradient += mu * (weights - anchor)`` in place, ``(d,)`` float32; ``mu = 0`` does nothing.
+
+    In host memory each value is computed in float64 and rounded once; tensors on a device use
+    their own float32 arithmetic there. Li et al. 2020, arXiv:1812.06127, equation 2.
+    """
+    if mu == 0:
+        return
+    if arrays.on_device(gradient):
+        gradient.add_(weights - anchor, alpha=mu)
+        return
+    before = _vectors(weights=weights, anchor=anchor)
+    target = arrays.output("gradient", gradient, before["weights"].size, before)
+    count = arrays.threads_for(3 * target.nbytes, threads)
+    twin.proximal(target, before["weights"], before["anchor"], mu, count)

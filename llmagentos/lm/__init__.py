@@ -1,0 +1,1 @@
+"""The language-model half: load, adapt, train, evaluate, answer, export."""

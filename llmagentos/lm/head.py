@@ -1,0 +1,78 @@
+"""The loss at the target tokens, without the logits of a whole batch in memory."""
+
+import logging
+from typing import Any, cast
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
+
+from llmagentos.lm.batches import Batch
+
+log = logging.getLogger(__name__)
+
+LARGEST_CHUNK = 2**25
+"""Logits that exist at a time (128 MiB in float32): 682 tokens of a vocabulary of 49 k."""
+
+
+class TargetScore:
+    """Sums over a batch's target tokens: negative log-likelihood, and hits of the likeliest token.
+
+    Runs the body of the model, picks the positions that predict a target and applies the head to
+    them, some at a time; the backward pass computes a chunk's logits again. A model whose forward
+    pass is more than head after body (softcapped or scaled logits) goes through that instead.
+    """
+
+    def __init__(self, model: PeftModel) -> None:
+        self.causal = cast("Any", model.get_base_model())
+        self.split = _is_head_after_body(self.causal)
+        vocabulary = self.causal.config.get_text_config().vocab_size
+        self.chunk = max(1, LARGEST_CHUNK // vocabulary)
+        if not self.split:
+            log.warning(
+                "%s does more than apply its head: logits are computed at every position",
+                type(self.causal).__name__,
+            )
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Two ``()`` float32 sums, ``(nll, hits)``; the first can be differentiated."""
+        head, outputs = self._head_and_outputs(batch)
+        pieces = list(
+            zip(*(torch.split(t, self.chunk) for t in (outputs, batch.targets)), strict=True)
+        )
+        if len(pieces) == 1 or not outputs.requires_grad:
+            scores = [_score(head, *piece) for piece in pieces]
+        else:
+            scores = [checkpoint(_score, head, *piece, use_reentrant=False) for piece in pieces]
+        nll, hits = zip(*scores, strict=True)
+        return torch.stack(nll).sum(), torch.stack(hits).sum()
+
+    def _head_and_outputs(self, batch: Batch) -> tuple[nn.Module, Tensor]:
+        """What is still to be applied, and ``(n, ...)`` outputs at the predicting positions."""
+        inputs = {"input_ids": batch.ids, "attention_mask": batch.mask, "use_cache": False}
+        if self.split:
+            head = self.causal.get_output_embeddings()
+            outputs = self.causal.get_decoder()(**inputs).last_hidden_state
+        else:
+            head, outputs = nn.Identity(), self.causal(**inputs).logits
+        return head, outputs.flatten(0, 1)[batch.places]
+
+
+def _score(head: nn.Module, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    logits = head(outputs).float()
+    hits = (logits.detach().argmax(dim=-1) == targets).sum(dtype=torch.float32)
+    return cross_entropy(logits, targets, reduction="sum"), hits
+
+
+@torch.no_grad()
+def _is_head_after_body(causal: Any) -> bool:
+    """Whether head(body(ids)) equals the model's own logits bit for bit, tried on eight tokens."""
+    head, body = causal.get_output_embeddings(), causal.get_decoder()
+    if head is None or body is causal:
+        return False
+    causal.eval()
+    ids = torch.arange(8, device=causal.device)[None]
+    logits = head(body(input_ids=ids, use_cache=False).last_hidden_state)
+    return torch.equal(logits.float(), causal(input_ids=ids, use_cache=False).logits.float())

@@ -1,0 +1,149 @@
+"""LoRA factors on a frozen base: where they sit, what they are called and how they begin."""
+
+import json
+import warnings
+from collections.abc import Mapping
+from difflib import get_close_matches
+from math import sqrt
+from typing import Any, cast
+
+import numpy as np
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from llmagentos.adapter import Layout, LoraPair, Vector
+from llmagentos.errors import SettingError
+from llmagentos.lm.models import Base
+from llmagentos.seeds import generator
+from llmagentos.settings import LoraSettings
+
+ALL_LINEAR = "all-linear"
+ADAPTER = "default"
+"""PEFT's name of the adapter inside the model; the published names leave it out."""
+
+
+def attach(base: Base, settings: LoraSettings, seed: int) -> PeftModel:
+    """The base with one trainable pair of float32 factors at every targeted layer.
+
+    ``base.model`` is changed in place and stays frozen; B is zero, so the output is the base's.
+    Raises ``SettingError`` for a target that the model does not have.
+    """
+    layers = linear_layers(base.model)
+    for target in settings.target_modules:
+        _check_target(target, layers, base.model)
+    config = _config(settings, base)
+    config.fan_in_fan_out = any(isinstance(layer, Conv1D) for layer in layers.values())
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        model = cast("PeftModel", get_peft_model(base.model, config, revision=base.revision))
+    load_vector(model, initial_vector(layout_of(model), seed))
+    return model
+
+
+def initial_vector(layout: Layout, seed: int) -> Vector:
+    """Where training starts: A uniform within 1/sqrt(in), as PEFT draws it, and B zero.
+
+    ``(d,)`` float32, the same for a seed on every machine.
+    """
+    vector = np.zeros(layout.size, np.float32)
+    tensors, draw = layout.split(vector), generator(seed, "first factors")
+    for name in sorted(pair.a for pair in layout.pairs):
+        bound = 1 / sqrt(tensors[name].shape[1])
+        tensors[name][...] = draw.uniform(-bound, bound, tensors[name].shape)
+    return vector
+
+
+def layout_of(model: PeftModel) -> Layout:
+    """Names as in the published folder, shapes, and the pairs with their scales."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in _named_factors(model).items()}
+    return Layout.order(shapes, tuple(_pairs(model)))
+
+
+def parameters_by_name(model: PeftModel) -> dict[str, nn.Parameter]:
+    """The live factors by published name, in the order of the layout."""
+    factors = _named_factors(model)
+    return {name: factors[name] for name in layout_of(model).names}
+
+
+@torch.no_grad()
+def load_vector(model: PeftModel, vector: Vector) -> None:
+    """The model's factors hold the values of a ``(d,)`` vector."""
+    tensors = layout_of(model).split(vector)
+    for name, parameter in _named_factors(model).items():
+        parameter.copy_(torch.tensor(tensors[name]))
+
+
+def adapter_config(model: PeftModel, base: Base) -> dict[str, Any]:
+    """What ``adapter_config.json`` says of the published adapter, for ``AutoPeftModel`` to load."""
+    config = model.peft_config[ADAPTER].to_dict()
+    config |= {
+        "base_model_name_or_path": base.path,
+        "inference_mode": True,
+        "target_modules": sorted(config["target_modules"]),
+    }
+    return cast("dict[str, Any]", json.loads(json.dumps(config, default=list)))
+
+
+def linear_layers(model: PreTrainedModel) -> dict[str, nn.Module]:
+    """Every linear layer by its full name."""
+    modules = model.named_modules()
+    return {name: layer for name, layer in modules if isinstance(layer, nn.Linear | Conv1D)}
+
+
+def _check_target(target: str, layers: Mapping[str, nn.Module], model: PreTrainedModel) -> None:
+    if target == ALL_LINEAR:
+        return
+    hits = [layer for name, layer in layers.items() if f".{name}".endswith(f".{target}")]
+    if not hits:
+        known = sorted({name.rpartition(".")[2] for name in layers})
+        near = get_close_matches(target, known, n=3) or known
+        raise SettingError(
+            f"lora.target_modules={target!r}: no linear layer of {type(model).__name__} has "
+            f"that name; did you mean {', '.join(near)}? {ALL_LINEAR} takes every one but the head"
+        )
+    embedding = model.get_input_embeddings()
+    if any(layer.weight is embedding.weight for layer in hits):
+        raise SettingError(
+            f"lora.target_modules={target!r}: the head shares its weight with the embedding of "
+            "this model, and a pair on it could not be merged; leave it out"
+        )
+
+
+def _config(settings: LoraSettings, base: Base) -> LoraConfig:
+    everywhere = ALL_LINEAR in settings.target_modules
+    whole = float(settings.alpha).is_integer()
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=settings.rank,
+        lora_alpha=int(settings.alpha) if whole else cast("int", settings.alpha),
+        lora_dropout=settings.dropout,
+        target_modules=ALL_LINEAR if everywhere else list(settings.target_modules),
+        use_rslora=settings.rslora,
+        base_model_name_or_path=base.model.name_or_path or None,
+    )
+
+
+def _named_factors(model: PeftModel) -> dict[str, nn.Parameter]:
+    return {
+        name.replace(f".{ADAPTER}.", "."): parameter
+        for name, parameter in model.named_parameters()
+        if ".lora_" in name
+    }
+
+
+def _pairs(model: PeftModel) -> list[LoraPair]:
+    layers = {name: part for name, part in model.named_modules() if isinstance(part, LoraLayer)}
+    return [
+        LoraPair(
+            a=f"{name}.lora_A.weight",
+            b=f"{name}.lora_B.weight",
+            rank=layer.r[ADAPTER],
+            alpha=float(layer.lora_alpha[ADAPTER]),
+            scale=float(layer.scaling[ADAPTER]),
+        )
+        for name, layer in sorted(layers.items())
+    ]

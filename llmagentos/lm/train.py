@@ -1,0 +1,54 @@
+"""Local training: a plain accelerate loop over one flat parameter."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from llmagentos import kernels
+from llmagentos.lm.batches import collate, target_tokens
+from llmagentos.lm.schedule import Step
+from llmagentos.lm.workbench import Workbench
+from llmagentos.settings import LocalSettings
+
+
+def train(
+    bench: Workbench, steps: Iterable[Step], anchor: Tensor, settings: LocalSettings
+) -> list[float]:
+    """The loss of each step; the model's adapter is trained in place.
+
+    A step's loss is the sum over the target tokens of all its rows, divided by their number, so
+    passes and processes change nothing but the rounding. ``anchor`` is the dispatched adapter,
+    ``(d,)``: FedProx adds ``mu * (adapter - anchor)`` (Li et al. 2020, arXiv:1812.06127).
+    """
+    flat, accelerator = bench.flat, bench.accelerator
+    optimizer = bench.fresh_optimizer(settings)
+    losses = []
+    for step in steps:
+        flat.gradient.zero_()
+        losses.append(backward(bench, step))
+        if accelerator.num_processes > 1:
+            flat.gradient.copy_(accelerator.reduce(flat.gradient, "sum"))
+        accelerator.unscale_gradients(optimizer)
+        if settings.mu:
+            kernels.proximal(flat.gradient, flat.vector.detach(), anchor, settings.mu)
+        if settings.clip:
+            clip_grad_norm_(flat.vector, settings.clip)
+        optimizer.param_groups[0]["lr"] = step.lr
+        optimizer.step()
+    whole: list[float] = accelerator.reduce(torch.stack(losses), "sum").tolist()
+    return whole
+
+
+def backward(bench: Workbench, step: Step) -> Tensor:
+    """This process's part of a step's loss, ``()``; its gradient is added to the flat one."""
+    tokens = sum(map(target_tokens, step.passes))
+    loss = torch.zeros((), device=bench.flat.vector.device)
+    for rows in map(bench.share, step.passes):
+        if rows:
+            with bench.accelerator.autocast():
+                nll, _ = bench.score(collate(rows, loss.device))
+            bench.accelerator.backward(nll / tokens)
+            loss += nll.detach() / tokens
+    return loss

@@ -1,0 +1,82 @@
+"""One model with the parts that training and evaluation share, in the same state every time."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from peft import PeftModel
+
+from llmagentos.corpus import Row
+from llmagentos.lm.flat import FlatAdapter
+from llmagentos.lm.head import TargetScore
+from llmagentos.lm.lora import parameters_by_name
+from llmagentos.settings import LocalSettings
+
+
+class Workbench:
+    """A model whose adapter is bound to one flat vector, its loss, and this process's accelerator.
+
+    The model has to be on its device and in its type already, and is not wrapped afterwards.
+    """
+
+    def __init__(self, model: PeftModel, accelerator: Accelerator) -> None:
+        self.model = model
+        self.accelerator = accelerator
+        self.flat = FlatAdapter(parameters_by_name(model))
+        self.score = TargetScore(model)
+        scaler = accelerator.scaler
+        self._loss_scale = None if scaler is None else scaler.state_dict()
+        trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        assert trainable == self.flat.vector.numel(), "only the adapter may be trainable"
+
+    def check(self) -> None:
+        """Assert that the model still computes with the flat vector."""
+        self.flat.check(parameters_by_name(self.model))
+
+    def share(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """This process's rows of a batch that all processes know."""
+        return rows[self.accelerator.process_index :: self.accelerator.num_processes]
+
+    def fresh_optimizer(self, settings: LocalSettings) -> AcceleratedOptimizer:
+        """An optimizer, and a loss scale where there is one, that know of no earlier training."""
+        kind = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[settings.optimizer]
+        optimizer = kind([self.flat.vector], lr=settings.lr, weight_decay=settings.weight_decay)
+        scaler = self.accelerator.scaler
+        if scaler is not None:
+            scaler.load_state_dict(self._loss_scale)
+        return AcceleratedOptimizer(optimizer, device_placement=False, scaler=scaler)
+
+    @contextmanager
+    def training(self, gradient_checkpointing: bool) -> Iterator[None]:
+        """The model trains inside and evaluates again afterwards."""
+        causal: Any = self.model.get_base_model()
+        self.model.train()
+        try:
+            if gradient_checkpointing:
+                _checkpoint(causal)
+            yield
+        finally:
+            if gradient_checkpointing:
+                _keep_activations(causal)
+            self.model.eval()
+
+
+def _checkpoint(causal: Any) -> None:
+    """Recompute activations; the embeddings' outputs ask for gradients, as their weights do not."""
+    with warnings.catch_warnings():
+        # Every transformers 5 has this name; late ones prefer another.
+        warnings.simplefilter("ignore", FutureWarning)
+        causal.gradient_checkpointing_enable({"use_reentrant": False})
+    causal.enable_input_require_grads()
+
+
+def _keep_activations(causal: Any) -> None:
+    """Undo ``_checkpoint``."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        causal.gradient_checkpointing_disable()
+    causal.disable_input_require_grads()

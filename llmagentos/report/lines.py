@@ -1,0 +1,41 @@
+"""The lines that sum up a round, and the whole run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from llmagentos.report.quantities import Number, count, decimal, duration, label, size
+
+MOST_REASONS = 3
+"""Refusals that a round's line spells out."""
+
+
+def round_line(
+    record: Mapping[str, Any], *, rounds: int | None = None, previous: Number = None
+) -> str:
+    """The one line of a closed round; ``previous`` is the loss of the round before."""
+    of = f"/{rounds}" if rounds else ""
+    parts = [f"round {record['round']}{of}"]
+    loss = record.get("loss")
+    if loss is not None:
+        gain = "" if previous is None else f" ({loss - previous:+.2f})"
+        parts.append(f"loss {decimal(loss)}{gain}")
+    parts += [duration(record.get("seconds"))]
+    parts += [f"up {size(record.get('bytes_up'))}", f"down {size(record.get('bytes_down'))}"]
+    refused = record.get("refused") or {}
+    return "  ".join(parts + ([f"refused: {_reasons(refused)}"] if refused else []))
+
+
+def _reasons(refused: Mapping[str, str]) -> str:
+    named = [f"{label(a)} ({label(r, 120)})" for a, r in list(refused.items())[:MOST_REASONS]]
+    more = len(refused) - len(named)
+    return ", ".join(named) + (f" and {more} more" if more else "")
+
+
+def totals_lines(summary: Mapping[str, Any]) -> tuple[str, str]:
+    """Rounds, time and size of the whole run, and what it sent."""
+    plural = "" if summary["rounds"] == 1 else "s"
+    rounds = f"{count(summary['rounds'])} round{plural} in {duration(summary['seconds'])}"
+    best = summary.get("best_round")
+    lowest = "" if best is None else f"; lowest loss in round {best}"
+    sent = f"sent {size(summary['bytes_up'])} up and {size(summary['bytes_down'])} down"
+    return f"{rounds}{lowest}; {count(summary['trainable'])} values trained", sent

@@ -1,0 +1,132 @@
+"""What came of a run: before and after, its rivals, and how to read them in plain words."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llmagentos.report.quantities import Number, decimal, known, mean, perplexity
+
+OVERALL = "mean of agents"
+ALIKE = 0.01
+"""Losses, in nats per token, that lie this close are called alike."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """Held-out loss (nats per token) and accuracy of one agent, before and after."""
+
+    agent: str
+    tokens: Number
+    loss: tuple[Number, Number]
+    accuracy: tuple[Number, Number]
+
+    @property
+    def perplexity(self) -> tuple[Number, Number]:
+        """Exponential of the losses."""
+        return perplexity(self.loss[0]), perplexity(self.loss[1])
+
+    @property
+    def relative(self) -> Number:
+        """Change of the loss over the loss before; below zero is better."""
+        before, after = self.loss
+        return (after - before) / before if before and after is not None else None
+
+
+def changes(summary: Mapping[str, Any]) -> list[Change]:
+    """One row an agent, in the order of the summary."""
+    before, after = summary["before"], summary["after"]
+    return [_change(agent, before, after) for agent in dict.fromkeys([*before, *after])]
+
+
+def overall(rows: Sequence[Change]) -> Change:
+    """The plain mean over agents, as a round's ``loss`` is; tokens are summed."""
+    loss = mean(row.loss[0] for row in rows), mean(row.loss[1] for row in rows)
+    accuracy = mean(row.accuracy[0] for row in rows), mean(row.accuracy[1] for row in rows)
+    return Change(OVERALL, sum(known(row.tokens for row in rows)), loss, accuracy)
+
+
+def _change(agent: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Change:
+    first, last = before.get(agent, {}), after.get(agent, {})
+    loss = first.get("loss"), last.get("loss")
+    accuracy = first.get("accuracy"), last.get("accuracy")
+    return Change(agent, last.get("tokens"), loss, accuracy)
+
+
+@dataclass(frozen=True)
+class Rival:
+    """One way to train, and its held-out loss on every silo."""
+
+    name: str
+    losses: Mapping[str, Number]
+    home: str | None = None
+    """The agent whose text alone was read; ``None`` where everybody's was."""
+
+    @property
+    def own(self) -> Number:
+        """Loss at home; the mean over silos where every silo is home."""
+        return self.losses.get(self.home) if self.home else mean(self.losses.values())
+
+    @property
+    def others(self) -> Number:
+        """Mean loss on the silos of the others; over all silos where there is no home."""
+        return mean(loss for silo, loss in self.losses.items() if silo != self.home)
+
+
+def rivals(summary: Mapping[str, Any]) -> list[Rival]:
+    """The federated adapter, each agent's own and the central one; empty without a comparison."""
+    compare = summary.get("compare")
+    if not compare:
+        return []
+    after = {agent: score.get("loss") for agent, score in summary["after"].items()}
+    local = [
+        Rival(f"local: {agent}", {silo: losses.get(silo) for silo in after}, home=agent)
+        for agent, losses in (compare.get("local") or {}).items()
+    ]
+    central = compare.get("central")
+    pooled = [Rival("central", {silo: central.get(silo) for silo in after})] if central else []
+    return [Rival("federated", after), *local, *pooled]
+
+
+def local_mean(rows: Sequence[Rival]) -> tuple[Number, Number]:
+    """Mean loss of the local-only adapters at home, and on the silos of the others."""
+    local = [row for row in rows if row.home]
+    return mean(row.own for row in local), mean(row.others for row in local)
+
+
+def reading(rows: Sequence[Rival]) -> list[str]:
+    """Sentences that say who is better where, from the numbers of the comparison alone."""
+    federated = next((row.own for row in rows if row.name == "federated"), None)
+    if federated is None:
+        return []
+    home, away = local_mean(rows)
+    central = next((row.own for row in rows if row.name == "central"), None)
+    sentences = [
+        _sentence("On their own silos the local-only adapters are", home, federated),
+        _sentence("On the silos of the others they are", away, federated),
+        _sentence("Central training on everybody's text is", central, federated),
+    ]
+    return [sentence for sentence in sentences if sentence]
+
+
+def _sentence(subject: str, loss: Number, federated: float) -> str | None:
+    if loss is None:
+        return None
+    gap = loss - federated
+    if abs(gap) < ALIKE:
+        verdict = "as good as the federated one"
+    else:
+        verdict = f"{'worse' if gap > 0 else 'better'} than the federated one by {abs(gap):.2f}"
+    return f"{subject} {verdict} (loss {decimal(loss)} against {decimal(federated)})."
+
+
+def load_lines(summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """The Python that loads the adapter on its base model.
+
+    The base ``tiny`` exists in memory alone, so that nothing outside this package can load it.
+    """
+    if summary.get("model") == "tiny":
+        return ("# the base model 'tiny' is random and made in memory: there is none to load",)
+    return (
+        "from peft import AutoPeftModelForCausalLM",
+        f"model = AutoPeftModelForCausalLM.from_pretrained({summary['adapter']!r})",
+    )

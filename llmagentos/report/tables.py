@@ -1,0 +1,148 @@
+"""The tables that a terminal, or the file that it is piped to, shows at the end of a run."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from llmagentos.report.lines import totals_lines
+from llmagentos.report.quantities import (
+    ABSENT,
+    count,
+    decimal,
+    label,
+    percent,
+    printable,
+    rounded,
+)
+from llmagentos.report.result import (
+    Change,
+    Rival,
+    changes,
+    load_lines,
+    local_mean,
+    overall,
+    reading,
+    rivals,
+)
+
+MOST_SILOS = 6
+"""Columns of the comparison; with more silos it keeps the means only."""
+_SCORES = (
+    *("tokens", "loss before", "after", "change"),
+    *("perplexity", "after", "accuracy", "after"),
+)
+
+
+def terminal(file: TextIO | None = None) -> Console:
+    """A console as wide as its terminal, or 100 columns without colour codes in a pipe."""
+    stream = file or sys.stdout
+    return Console(file=stream, width=None if stream.isatty() else 100, highlight=False)
+
+
+def result_tables(summary: Mapping[str, Any]) -> list[RenderableType]:
+    """The silos, before and after, and the comparison with its reading where there is one."""
+    tables: list[RenderableType] = [silo_table(summary["silos"])] if summary.get("silos") else []
+    tables.append(before_after_table(changes(summary)))
+    rows = rivals(summary)
+    return [*tables, comparison_table(rows), Text("\n".join(reading(rows)))] if rows else tables
+
+
+def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
+    """The end of a run: tables, a sample answer, seconds, bytes and how to load the adapter."""
+    for renderable in result_tables(summary):
+        console.print(renderable, markup=False)
+        console.print()
+    if summary.get("sample"):
+        console.print(sample_table(summary["sample"]))
+        console.print()
+    for line in totals_lines(summary):
+        console.print(line, markup=False)
+    console.print()
+    for line in load_lines(summary):
+        console.print(Text(line), soft_wrap=True)
+
+
+def before_after_table(rows: Sequence[Change]) -> Table:
+    """Held-out loss, perplexity and accuracy of every agent and on the mean."""
+    table = _table("Held-out text, before and after")
+    table.add_column("agent", overflow="fold")
+    for heading in _SCORES:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*_change_cells(row))
+    table.add_section()
+    table.add_row(*_change_cells(overall(rows)), style="bold")
+    return table
+
+
+def _change_cells(row: Change) -> list[RenderableType]:
+    cells = [
+        count(row.tokens),
+        *(decimal(loss) for loss in row.loss),
+        percent(row.relative, "+"),
+        *(rounded(value) for value in row.perplexity),
+        *(percent(share) for share in row.accuracy),
+    ]
+    return [Text(label(row.agent)), *cells]
+
+
+def comparison_table(rows: Sequence[Rival]) -> Table:
+    """Held-out loss of every way to train (rows) on every silo (columns).
+
+    Beyond ``MOST_SILOS`` silos the means only; the report spells out the rest.
+    """
+    few = len(rows[0].losses) <= MOST_SILOS
+    silos = list(rows[0].losses) if few else []
+    table = _table("Held-out loss by adapter (row) and silo (column)" if few else "Held-out loss")
+    for heading in ("adapter", "own", "others", *silos):
+        table.add_column(Text(label(heading, 14)), justify="right" if table.columns else "left")
+    for row in rows if few else (row for row in rows if not row.home):
+        losses = (decimal(row.losses[silo]) for silo in silos)
+        table.add_row(Text(label(row.name)), decimal(row.own), decimal(row.others), *losses)
+    table.add_section()
+    means = (decimal(value) for value in local_mean(rows))
+    table.add_row("local, mean", *means, style="bold")
+    return table
+
+
+def silo_table(silos: Sequence[Mapping[str, Any]]) -> Table:
+    """How much text each agent holds, and how it differs from the others'."""
+    table = _table("Silos")
+    for heading in silos[0]:
+        numeric = not isinstance(silos[0][heading], str)
+        table.add_column(
+            Text(label(heading.replace("_", " "))), justify="right" if numeric else "left"
+        )
+    for silo in silos:
+        table.add_row(*(Text(silo_cell(silo.get(heading))) for heading in silos[0]))
+    return table
+
+
+def silo_cell(value: Any) -> str:
+    """Counts in full, shares to three significant digits, words on one line."""
+    if isinstance(value, float):
+        return rounded(value)
+    if isinstance(value, int):
+        return count(value)
+    return ABSENT if value is None else label(value)
+
+
+def sample_table(sample: Mapping[str, Any]) -> Group:
+    """One prompt, the answer that was expected, and the model's, before and after."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for part in ("prompt", "expected", "before", "after"):
+        if sample.get(part) is not None:
+            table.add_row(part, Text(printable(sample[part])))
+    agent = f" of {label(sample['agent'])}" if sample.get("agent") else ""
+    return Group(Text(f"Sample answer{agent}, before and after", style="italic"), table)
+
+
+def _table(title: str) -> Table:
+    return Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)

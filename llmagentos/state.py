@@ -1,0 +1,47 @@
+"""What the server carries from round to round."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from llmagentos.adapter import Adapter, Layout, Vector
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """Exactly what a checkpoint stores.
+
+    ``round`` is the one to be played next, counted from 1. ``moments`` are the server
+    optimizer's, ``extra`` what a method keeps beside the adapter; all ``(d,)`` float32.
+    """
+
+    round: int
+    adapter: Adapter
+    moments: Mapping[str, Vector] = field(default_factory=dict)
+    extra: Mapping[str, Vector] = field(default_factory=dict)
+
+    def advanced(self, vector: Vector, **moments: Vector) -> "ServerState":
+        """The state of the next round with a new adapter and the moments that led to it."""
+        adapter = Adapter(self.adapter.layout, vector)
+        return ServerState(self.round + 1, adapter, moments or self.moments, self.extra)
+
+    def vectors(self) -> dict[str, Vector]:
+        """All vectors under names that ``restored`` takes apart again."""
+        return {
+            "adapter": self.adapter.vector,
+            **{f"moments.{name}": vector for name, vector in self.moments.items()},
+            **{f"extra.{name}": vector for name, vector in self.extra.items()},
+        }
+
+
+def restored(round_: int, layout: Layout, vectors: Mapping[str, Vector]) -> ServerState:
+    """The state whose ``vectors`` these are."""
+
+    def named(prefix: str) -> dict[str, Vector]:
+        return {
+            name.removeprefix(prefix): vector
+            for name, vector in vectors.items()
+            if name.startswith(prefix)
+        }
+
+    adapter = Adapter(layout, vectors["adapter"])
+    return ServerState(round_, adapter, named("moments."), named("extra."))

@@ -1,0 +1,35 @@
+"""Federated algorithms on the server's side: each a few functions, composed."""
+
+from dataclasses import replace
+
+from llmagentos.settings import ServerSettings
+from llmagentos.strategies.fedavg import draw, fedavg
+from llmagentos.strategies.fedopt import fedadagrad, fedadam, fedavgm, fedyogi
+from llmagentos.strategies.step import Step, Strategy
+
+__all__ = [
+    "Step",
+    "Strategy",
+    "draw",
+    "fedadagrad",
+    "fedadam",
+    "fedavg",
+    "fedavgm",
+    "fedyogi",
+    "strategy_of",
+]
+
+
+def strategy_of(settings: ServerSettings) -> Strategy:
+    """The strategy that the settings describe."""
+    lr, tau = settings.server_lr, settings.tau
+    betas = settings.beta1, settings.beta2
+    made = {
+        "fedavg": lambda: fedavg(lr),
+        "fedavgm": lambda: fedavgm(lr, settings.momentum),
+        "fedadam": lambda: fedadam(lr, *betas, tau),
+        "fedyogi": lambda: fedyogi(lr, *betas, tau),
+        "fedadagrad": lambda: fedadagrad(lr, tau),
+    }[settings.strategy]()
+    weighted = settings.sampling == "weighted"
+    return replace(made, sample=draw(settings.fraction, weighted=weighted))

@@ -1,0 +1,128 @@
+// Every kernel on awkward lengths, types, addresses and threads. Meant for the sanitizers; the
+// comparison with the plain reference, bit by bit, is tests/test_kernels.py.
+#include <array>
+
+#include "rows.hpp"
+
+using namespace llmagentos;
+
+namespace {
+
+constexpr std::array<std::size_t, 9> sizes = {0, 1, 2, 7, 1023, 1024, 1025, 65537, 140001};
+
+void test_widening_is_exact() {
+    static_assert(from_bfloat16(0x3f80) == 1.0f && from_bfloat16(0xc000) == -2.0f);
+    static_assert(from_float16(0x3c00) == 1.0f && from_float16(0x0001) == 0x1p-24f);
+    static_assert(from_float16(0x7bff) == 65504.0f && !is_finite(from_float16(0xfc00)));
+    static_assert(from_float16(0x7e00) != from_float16(0x7e00));
+    static_assert(fold_lanes({1, 2, 3, 4, 5, 6, 7, 8}) == 36.0);
+}
+
+std::vector<float> plain_step(const std::vector<float>& anchor, double lr,
+                              const std::vector<Row>& rows, const std::vector<double>& weights) {
+    std::vector<float> out(anchor.size());
+    for (std::size_t j = 0; j < out.size(); ++j) {
+        double sum = 0.0;
+        for (std::size_t k = 0; k < rows.size(); ++k) sum += weights[k] * value_of(rows[k], j);
+        out[j] = server_step(anchor[j], sum, lr);
+    }
+    return out;
+}
+
+std::int64_t plain_nonfinite(Row row, std::size_t size) {
+    std::int64_t count = 0;
+    for (std::size_t j = 0; j < size; ++j) count += !is_finite(value_of(row, j));
+    return count;
+}
+
+void test_one_pass(std::size_t size, std::size_t n, std::mt19937& generator) {
+    std::vector<RandomRow> memory;
+    std::vector<Row> rows;
+    std::vector<double> weights;
+    for (std::size_t k = 0; k < n; ++k) {
+        memory.emplace_back(size, static_cast<Element>(generator() % 3), generator() % 8,
+                            generator);
+        weights.push_back(1.0 / static_cast<double>(k + 1));
+    }
+    for (const RandomRow& row : memory) rows.push_back(row.row());
+    const auto anchor = random_floats(size, generator);
+    const auto expected = plain_step(anchor, 0.5, rows, weights);
+    for (const unsigned threads : {1u, 2u, 4u}) {
+        std::vector<float> out(size), finished(size);
+        std::vector<double> sums(size);
+        std::vector<RowStats> stats(n);
+        average_step(out, anchor, 0.5, rows, weights, stats, threads);
+        for (std::size_t k = 0; k < n; ++k) accumulate(sums, rows[k], weights[k], threads);
+        finish_step(finished, anchor, 0.5, sums, threads);
+        expect(same_bits(out, expected), "average_step is the plain loop");
+        expect(same_bits(finished, expected), "accumulate and finish_step are the plain loop");
+        for (std::size_t k = 0; k < n; ++k) {
+            const RowStats alone = inspect(rows[k], size, threads);
+            expect(alone.nonfinite == plain_nonfinite(rows[k], size), "bad values are counted");
+            expect(stats[k].nonfinite == alone.nonfinite, "both passes count alike");
+            expect(std::bit_cast<std::uint64_t>(stats[k].squared_norm) ==
+                           std::bit_cast<std::uint64_t>(alone.squared_norm) ||
+                       alone.nonfinite > 0,
+                   "both passes measure alike");
+        }
+        weighted_sum(out, rows, weights, stats, threads);
+        finish(finished, sums, threads);
+        expect(same_bits(out, finished), "weighted_sum is accumulate and finish");
+    }
+}
+
+template <class Step>
+std::array<std::vector<float>, 3> stepped(std::size_t size, const Step& step) {
+    std::array<std::vector<float>, 3> after{std::vector<float>(size), std::vector<float>(size),
+                                            std::vector<float>(size)};
+    step(After{after[0], after[1], after[2]});
+    return after;
+}
+
+template <class Rule>
+void test_adaptive_step(std::size_t size, std::mt19937& generator) {
+    const auto w = random_floats(size, generator), m = random_floats(size, generator),
+               v = random_floats(size, generator), delta = random_floats(size, generator);
+    const Rule rule{{0.1, 0.9, 0.99, 1e-3}};
+    const auto run = [&](unsigned threads) {
+        return stepped(size, [&](After after) {
+            adaptive_step(after, Before{w, m, v, delta}, rule, threads);
+        });
+    };
+    const auto one = run(1), four = run(4);
+    for (std::size_t i = 0; i < 3; ++i) expect(same_bits(one[i], four[i]), "1 thread = 4");
+    for (std::size_t j = 0; j < size; ++j) {
+        const float first = rule.first_moment(m[j], delta[j]);
+        const float second = rule.second_moment(v[j], delta[j]);
+        expect(one[1][j] == first && one[2][j] == second, "moments follow the rule");
+    }
+}
+
+void test_momentum_and_proximal(std::size_t size, std::mt19937& generator) {
+    const auto w = random_floats(size, generator), m = random_floats(size, generator),
+               delta = random_floats(size, generator);
+    const auto after = stepped(
+        size, [&](After vectors) { momentum_step(vectors, Before{w, m, {}, delta}, 0.5, 0.9, 2); });
+    auto gradient = delta;
+    proximal(gradient, w, m, 0.25, 2);
+    for (std::size_t j = 0; j < size; ++j) {
+        const float first = heavy_ball(m[j], delta[j], 0.9);
+        expect(after[0][j] == server_step(w[j], first, 0.5), "momentum moves the weights");
+        expect(gradient[j] == proximal_gradient(delta[j], w[j], m[j], 0.25), "proximal pulls");
+    }
+}
+
+}  // namespace
+
+int main() {
+    std::mt19937 generator(0);
+    test_widening_is_exact();
+    for (const std::size_t size : sizes) {
+        for (const std::size_t n : {0, 1, 3, 11}) test_one_pass(size, n, generator);
+        test_adaptive_step<Adam>(size, generator);
+        test_adaptive_step<Yogi>(size, generator);
+        test_adaptive_step<Adagrad>(size, generator);
+        test_momentum_and_proximal(size, generator);
+    }
+    std::puts("kernels: all expectations hold");
+}

@@ -1,0 +1,80 @@
+"""A federation small enough to check on paper: f1 = x^2/2 and f2 = 2(x-1)^2, optimum 0.8."""
+
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+
+from llmagentos.adapter import Adapter, Layout
+from llmagentos.engines import InProcessEngine, Reply
+from llmagentos.federation import Federation, Plan
+from llmagentos.journal import Journal
+from llmagentos.messages import Enrolled, Task, Update, answer
+from llmagentos.state import ServerState
+from llmagentos.strategies import fedavg
+
+CURVATURE = {"north": (1.0, 0.0), "south": (4.0, 1.0)}
+"""Agent to (c, x*): its loss is c/2 (x - x*)^2."""
+
+
+@dataclass
+class Quadratic:
+    """Plain gradient descent, ``steps`` of lr 0.1, pulled to the anchor by ``mu``."""
+
+    steps: int = 10
+    mu: float = 0.0
+
+    def fit(self, task: Task) -> Update:
+        c, best = CURVATURE[task.agent]
+        anchor = task.vectors["adapter"].astype(np.float64)
+        x = anchor.copy()
+        for _ in range(self.steps):
+            x -= 0.1 * (c * (x - best) + self.mu * (x - anchor))
+        return answer(task, vectors={"delta": (x - anchor).astype(np.float32)}, weight=1.0)
+
+    def evaluate(self, task: Task) -> Update:
+        c, best = CURVATURE[task.agent]
+        return answer(
+            task, metrics={"loss": float((c / 2 * (task.vectors["adapter"] - best) ** 2)[0])}
+        )
+
+
+class Shuffled(InProcessEngine):
+    """Answers everything at once, in random order, and some of it twice, some of it late."""
+
+    def __init__(self, trainer, roster, seed=0):
+        super().__init__(trainer, roster)
+        self.random = Random(seed)
+        self.sent: list[Reply] = []
+
+    def poll(self, timeout_s=None):
+        replies = []
+        while self._tasks:
+            replies += super().poll()
+        self.sent += replies
+        replies += self.random.sample(self.sent, len(self.sent) // 2)
+        self.random.shuffle(replies)
+        return replies
+
+
+def layout_of_size(size: int) -> Layout:
+    return Layout.order({"x": (size,)})
+
+
+def first_state(values=(5.0,)) -> ServerState:
+    vector = np.array(values, np.float32)
+    return ServerState(1, Adapter(layout_of_size(len(vector)), vector))
+
+
+def federation(folder, *, strategy=None, engine=None, trainer=None, rounds=3, **plan):
+    """A federation of the two quadratics with its journal in ``folder``."""
+    roster = {name: Enrolled() for name in CURVATURE}
+    journal = Journal(folder)
+    run = journal.begin(first_state(), {})
+    settings = {"fit": {}, "evaluate": {}}
+    return Federation(
+        strategy or fedavg(),
+        engine or InProcessEngine(trainer or Quadratic(), roster),
+        journal,
+        Plan(run=run, rounds=rounds, weighting="uniform", settings=settings, **plan),
+    )

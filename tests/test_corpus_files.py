@@ -1,0 +1,188 @@
+"""Files and folders become examples; what is wrong is named with file, line and remedy."""
+
+import json
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from llmagentos.corpus import Example, read_silos
+from llmagentos.corpus.columns import read_examples
+from llmagentos.errors import CorpusError, SettingError
+from llmagentos.settings import CorpusSettings, PartitionSettings
+
+PAIRS = [{"prompt": f"q{i}", "response": f"a{i}", "site": "north"} for i in range(6)]
+EXAMPLES = [(row["prompt"], row["response"]) for row in PAIRS]
+
+
+def _write(path, text):
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(path)
+
+
+def _jsonl(path, rows):
+    return _write(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _csv(path, rows):
+    lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
+    return _write(path, "\n".join(lines) + "\n")
+
+
+def _tsv(path, rows):
+    lines = ["\t".join(rows[0]), *("\t".join(row.values()) for row in rows)]
+    return _write(path, "\r\n".join(lines))
+
+
+def _parquet(path, rows):
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return str(path)
+
+
+def _pairs(source, **settings):
+    found = read_examples(source, CorpusSettings(**settings))
+    return [(example.prompt, example.response) for example in found]
+
+
+def _error(source, **settings):
+    with pytest.raises(CorpusError) as caught:
+        read_examples(source, CorpusSettings(**settings))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [("x.jsonl", _jsonl), ("x.csv", _csv), ("x.tsv", _tsv), ("x.parquet", _parquet)],
+)
+def test_every_kind_of_file_gives_the_same_examples(tmp_path, name, write):
+    assert _pairs(write(tmp_path / name, PAIRS)) == EXAMPLES
+
+
+def test_a_text_file_is_a_row_a_line_and_skips_blank_ones(tmp_path, caplog):
+    source = _write(tmp_path / "x.txt", "\ufeffone\n\ntwo\r\n")
+    assert _pairs(source) == [("", "one"), ("", "two")]
+    assert "1 of 3 rows are empty and left out" in caplog.text
+
+
+def test_a_folder_is_its_files_by_name_and_each_is_a_group(tmp_path):
+    _jsonl(tmp_path / "b.jsonl", PAIRS[:2])
+    _csv(tmp_path / "a.csv", PAIRS[2:])
+    (tmp_path / "README.md").touch()
+    assert _pairs(str(tmp_path)) == EXAMPLES[2:] + EXAMPLES[:2]
+    silos = read_silos(CorpusSettings(str(tmp_path), partition=PartitionSettings(agents=2)), 0)
+    assert {name: len(rows) for name, rows in silos.items()} == {"a": 4, "b": 2}
+
+
+def test_a_datasets_folder_and_its_train_split_are_read(tmp_path):
+    import datasets
+
+    rows = datasets.Dataset.from_list(PAIRS)
+    rows.save_to_disk(tmp_path / "one")
+    datasets.DatasetDict({"train": rows}).save_to_disk(tmp_path / "split")
+    datasets.DatasetDict({"test": rows}).save_to_disk(tmp_path / "test")
+    assert _pairs(str(tmp_path / "one")) == _pairs(str(tmp_path / "split")) == EXAMPLES
+    assert "no split called train" in _error(str(tmp_path / "test"))
+
+
+def test_a_hub_without_a_way_to_it_says_what_to_do(monkeypatch):
+    import datasets
+
+    def load_dataset(name):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert "hub:org/set: no route; check the name and the way" in _error("hub:org/set")
+
+
+def test_every_agent_reads_its_own_file(tmp_path):
+    agents = {
+        "ward": _jsonl(tmp_path / "x.jsonl", PAIRS[:3]),
+        "branch": _csv(tmp_path / "x.csv", PAIRS[3:]),
+    }
+    silos = read_silos(CorpusSettings(agents=agents), 0)
+    assert [len(silos["ward"]), len(silos["branch"])] == [3, 3]
+
+
+def test_chat_messages_end_with_the_last_answer(tmp_path):
+    turns = [("system", "s"), ("user", "u"), ("assistant", "a"), ("user", "thanks")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    source = _jsonl(tmp_path / "x.jsonl", [{"messages": messages}, {"messages": messages[:2]}])
+    (example,) = read_examples(source, CorpusSettings())
+    assert example == Example("u", "a", tuple(turns[:3]), "x")
+
+
+def test_named_columns_are_taken_as_they_are(tmp_path):
+    source = _jsonl(tmp_path / "x.jsonl", [{"term": "q", "code": "a", "text": "t"}])
+    assert _pairs(source, prompt="term", response="code") == [("q", "a")]
+    assert _pairs(source, text="code") == [("", "a")]
+
+
+def test_blank_prompts_and_null_responses_are_left_out(tmp_path):
+    rows = [{"prompt": " ", "response": "a"}, {"prompt": "q", "response": None}, PAIRS[0]]
+    assert _pairs(_jsonl(tmp_path / "x.jsonl", rows)) == [("q0", "a0")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "settings", "message"),
+    [
+        (
+            "x.jsonl",
+            b'{"text": "a"}\n{"text": "\xe9"}\n',
+            {},
+            "byte 0xe9 at column 11 is not UTF-8",
+        ),
+        ("x.txt", b"fine\n\xff\n", {}, "x.txt, line 2: byte 0xff at column 1 is not UTF-8"),
+        ("x.csv", b"text\nfine\n\xff\n", {}, "x.csv, line 3: byte 0xff"),
+        ("x.jsonl", '{"text": "a"}\n\n{"text":\n', {}, "x.jsonl, line 3: not JSON"),
+        ("x.jsonl", "[1]\n", {}, "x.jsonl, line 1: holds a list; need one object a line"),
+        (
+            "x.jsonl",
+            '{"text": "a"}\n{"txt": "b"}\n',
+            {},
+            "line 2: no column 'text' among txt",
+        ),
+        ("x.jsonl", '{"text": 3}\n', {}, "line 1: column 'text' holds '3', a int; need text"),
+        ("x.jsonl", '{"body": "a"}\n', {}, "none of the columns body is known; set corpus.text"),
+        ("x.jsonl", '{"body": "a"}\n', {"text": "bdy"}, "did you mean 'body'?"),
+        (
+            "x.jsonl",
+            '{"question": "a", "input": "b", "text": "c"}\n',
+            {},
+            "set corpus.prompt to",
+        ),
+        ("x.jsonl", '{"messages": "hi"}\n', {}, "column 'messages' holds 'hi'; need a list of"),
+        ("x.jsonl", '{"messages": [{"role": "user"}]}\n', {}, "need a list of"),
+        ("x.jsonl", "", {}, "x.jsonl: is empty"),
+        ("x.csv", "text\n", {}, "x.csv: is empty"),
+        ("x.csv", "", {}, "x.csv: is empty"),
+        ("x.txt", "\n \n", {}, "x.txt: no usable row of 2"),
+        ("x.csv", "prompt,response\na,b\nc\n", {}, "line 3: 1 fields, but the header has 2; quote"),
+        ("x.csv", 'text\n"a" b\n', {}, "x.csv, line 2: not CSV"),
+        ("x.parquet", "no", {}, "x.parquet: not a parquet file"),
+        ("x.docx", "no", {}, "unknown kind '.docx'; store the text as .jsonl"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_told(tmp_path, name, content, settings, message):
+    assert message in _error(_write(tmp_path / name, content), **settings)
+
+
+def test_a_missing_path_and_an_empty_folder_are_told(tmp_path):
+    assert "none: no such file or folder" in _error(str(tmp_path / "none"))
+    assert "no file of a known kind; need .jsonl" in _error(str(tmp_path))
+
+
+def test_two_kinds_of_columns_at_once_are_refused():
+    with pytest.raises(SettingError, match="set one of these"):
+        CorpusSettings(text="a", prompt="b")
+
+
+def test_reading_imports_neither_torch_nor_transformers():
+    program = (
+        "import sys; from llmagentos.corpus import read_silos; "
+        "from llmagentos.settings import CorpusSettings; "
+        "read_silos(CorpusSettings('invented'), 0); "
+        "assert not {'torch', 'transformers', 'datasets', 'pyarrow'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

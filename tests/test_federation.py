@@ -1,0 +1,216 @@
+"""A round and a run: order, repeats, bad answers, quorum."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+
+from llmagentos.codecs import pack
+from llmagentos.engines import InProcessEngine, Reply
+from llmagentos.errors import QuorumError
+from llmagentos.federation import measure, run
+from llmagentos.messages import Enrolled, answer, encode
+from llmagentos.strategies import fedadagrad, fedadam, fedavg, fedavgm, fedyogi
+from tests.quadratics import CURVATURE, Quadratic, Shuffled, federation
+
+STRATEGIES = {
+    "fedavg": fedavg,
+    "fedavgm": fedavgm,
+    "fedadam": fedadam,
+    "fedyogi": fedyogi,
+    "fedadagrad": fedadagrad,
+}
+ROSTER = {name: Enrolled() for name in CURVATURE}
+
+
+def final(parts):
+    """The last state's vectors as bytes."""
+    reports = list(run(parts))
+    state = parts.journal.state()
+    return {name: vector.tobytes() for name, vector in state.vectors().items()}, reports
+
+
+class Tampered(InProcessEngine):
+    """Passes every reply of one agent through a function before it arrives."""
+
+    def __init__(self, agent, change):
+        super().__init__(Quadratic(), ROSTER)
+        self.agent, self.change, self.polls = agent, change, 0
+
+    def poll(self, timeout_s=None):
+        self.polls += 1
+        return [
+            Reply(agent, self.change(body) if agent == self.agent else body)
+            for agent, body in super().poll()
+        ]
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("seed", range(3))
+def test_order_and_repeats_of_answers_change_no_bit(tmp_path, name, seed):
+    plain, _ = final(federation(tmp_path / "plain", strategy=STRATEGIES[name]()))
+    engine = Shuffled(Quadratic(), ROSTER, seed)
+    mixed, _ = final(federation(tmp_path / "mixed", strategy=STRATEGIES[name](), engine=engine))
+    assert mixed == plain
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_zero_deltas_leave_the_adapter(tmp_path, name):
+    parts = federation(tmp_path, strategy=STRATEGIES[name](), trainer=Quadratic(steps=0))
+    list(run(parts))
+    assert parts.journal.state().adapter.vector.tolist() == [5.0]
+
+
+def test_report_of_a_round_says_who_did_what(tmp_path):
+    report = next(run(federation(tmp_path)))
+    assert report.round == 1
+    assert report.weights == {"north": 0.5, "south": 0.5}
+    assert report.agents.keys() == CURVATURE.keys()
+    assert report.loss == pytest.approx(np.mean(list(report.agents.values())))
+    assert report.norms["north"] == pytest.approx(5 - 5 * 0.9**10, rel=1e-6)
+    assert report.cosines["matrix"] == [[1, 1], [1, 1]]
+    assert report.update_norm == pytest.approx(5 - 1.383789, abs=1e-6)
+    assert (report.refused, report.bytes_down) == ({}, 8)
+
+
+def fields_of(body):
+    length = int.from_bytes(body[:8], "little")
+    return json.loads(json.loads(body[8 : 8 + length])["__metadata__"]["llmagentos"])
+
+
+def reworded(**changes):
+    """A change of an answer's fields that keeps its delta."""
+
+    def change(body):
+        fields = fields_of(body) | changes
+        return pack(fields, {"delta": np.frombuffer(body[-4:], np.float32)})
+
+    return change
+
+
+def refilled(delta):
+    return lambda body: pack(fields_of(body), {"delta": np.array(delta, np.float32)})
+
+
+BAD = {
+    "NaN": (refilled([np.nan]), "1 of 1 values are not finite"),
+    "infinite": (refilled([np.inf]), "1 of 1 values are not finite"),
+    "too long": (refilled([1, 2, 3]), "3 values where the layout has 1"),
+    "empty": (refilled([]), "0 values where the layout has 1"),
+    "other layout": (reworded(layout="0" * 64), "its layout is not the dispatched one"),
+    "no weight": (reworded(weight=0.0), "weight 0 is not in"),
+    "negative weight": (reworded(weight=-0.5), "weight -0.5 is not in"),
+    "weight of a million": (reworded(weight=1e12), "weight 1e+12 is not in"),
+    "other run": (reworded(run="feed"), "it answers run 'feed'"),
+    "future round": (reworded(round=99), "it answers round 99"),
+    "other agent": (reworded(agent="north"), "it answers agent 'north'"),
+    "other kind": (reworded(kind="measure"), "it answers kind 'measure'"),
+    "truncated": (lambda body: body[:-1], "does not fit the file"),
+    "longer": (lambda body: body + b"x", "1 bytes follow the last vector"),
+    "pickle": (lambda body: b"\x80\x05K\x01.", "not a wire file"),
+    "giant header": (lambda body: b"\xff" * 8 + body[8:], "not a wire file"),
+    "nothing": (lambda body: b"", "not a wire file"),
+    "extra vector": (
+        lambda body: pack(fields_of(body), {"delta": np.ones(1, "f4"), "more": np.ones(1, "f4")}),
+        "its layout is not the dispatched one",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_update_is_refused_alone_and_named(tmp_path, name, caplog):
+    change, reason = BAD[name]
+
+    def fits_only(body):
+        return change(body) if fields_of(body)["kind"] == "fit" else body
+
+    parts = federation(tmp_path, engine=Tampered("south", fits_only), rounds=1)
+    with caplog.at_level(logging.WARNING):
+        (report,) = run(parts)
+    assert list(report.refused) == ["south"]
+    assert reason in report.refused["south"]
+    assert "agent 'south', round 1" in caplog.text
+    assert report.weights == {"north": 1.0}
+    assert parts.journal.state().adapter.vector[0] == pytest.approx(5 * 0.9**10)
+
+
+def test_damaged_answers_are_asked_for_again(tmp_path):
+    bodies = []
+
+    def break_the_first(body):
+        bodies.append(body)
+        return body[:-1] if len(bodies) == 1 else body
+
+    parts = federation(tmp_path, engine=Tampered("south", break_the_first), rounds=1)
+    (report,) = run(parts)
+    assert report.refused == {}
+    assert bodies[0] == bodies[1]
+
+
+def test_too_few_updates_stop_the_run_and_a_resume_asks_again(tmp_path):
+    def spoil(body):
+        return refilled([np.nan])(body)
+
+    parts = federation(tmp_path, engine=Tampered("south", spoil), quorum=1.0)
+    with pytest.raises(QuorumError, match=r"1 of 2 updates count.*'south': 1 of 1 values"):
+        list(run(parts))
+    parts.journal.close()
+    mended, _ = final(federation(tmp_path, quorum=1.0))
+    plain, _ = final(federation(tmp_path / "plain", quorum=1.0))
+    assert mended == plain
+
+
+class Breaking(Quadratic):
+    def fit(self, task):
+        if task.agent == "south":
+            raise MemoryError("no room for the batch")
+        return super().fit(task)
+
+
+def test_an_agent_that_breaks_is_a_failure_and_the_round_goes_on(tmp_path):
+    (report,) = run(federation(tmp_path, trainer=Breaking(), rounds=1))
+    assert report.refused == {"south": "MemoryError: no room for the batch"}
+
+
+def test_a_claim_of_a_million_examples_is_capped(tmp_path):
+    from llmagentos.gate import cap_weights
+
+    assert cap_weights({"a": 1.0, "b": 2.0, "c": 1e12}) == {"a": 1.0, "b": 2.0, "c": 20.0}
+    assert cap_weights({"a": 1.0, "b": 1e12}) == {"a": 1.0, "b": 1e12}
+
+
+def test_a_part_of_the_agents_is_drawn_the_same_way_every_time(tmp_path):
+    from llmagentos.seeds import generator
+    from llmagentos.strategies import draw
+
+    roster = {f"agent{i}": Enrolled(examples=1 + 99 * (i == 0)) for i in range(10)}
+    draws = [draw(0.3)(roster, generator(0, r)) for r in range(200)]
+    assert draws == [draw(0.3)(roster, generator(0, r)) for r in range(200)]
+    assert {len(set(cohort)) for cohort in draws} == {3}
+    counts = sum("agent0" in cohort for cohort in draws)
+    heavy = sum("agent0" in draw(0.3, weighted=True)(roster, generator(0, r)) for r in range(200))
+    assert 30 < counts < 90
+    assert heavy > 180
+
+
+def test_measuring_asks_every_agent_and_is_remembered(tmp_path):
+    parts = federation(tmp_path)
+    found = measure("evaluate", parts.journal.state(), parts)
+    assert found == {"north": {"loss": 12.5}, "south": {"loss": 32.0}}
+
+
+def test_one_agent_with_plain_descent_is_central_training(tmp_path):
+    roster = {"north": Enrolled()}
+    parts = federation(tmp_path, engine=InProcessEngine(Quadratic(steps=4), roster), rounds=5)
+    list(run(parts))
+    assert parts.journal.state().adapter.vector[0] == pytest.approx(5 * 0.9**20, rel=1e-6)
+
+
+def test_an_answer_is_encoded_to_the_same_bytes_every_time(tmp_path):
+    parts = federation(tmp_path)
+    from llmagentos.federation import task_for
+
+    task = task_for("north", "fit", parts.journal.state(), parts)
+    update = answer(task, vectors={"delta": np.ones(1, np.float32)}, metrics={"b": 1.0, "a": 2.0})
+    assert len({encode(update) for _ in range(20)}) == 1

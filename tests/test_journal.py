@@ -1,0 +1,199 @@
+"""The journal: durable, locked, and the same bits after any kill."""
+
+import multiprocessing
+import os
+import signal
+import sqlite3
+
+import numpy as np
+import pytest
+
+from llmagentos.errors import JournalError
+from llmagentos.federation import run
+from llmagentos.journal import Journal
+from llmagentos.strategies import fedadam
+from tests.quadratics import federation, first_state
+
+SPAWN = multiprocessing.get_context("fork")
+
+
+def final_bits(folder):
+    with Journal(folder) as journal:
+        state = journal.state()
+        reports = [{**r, "seconds": 0} for r in journal.reports()]
+        return state.round, {n: v.tobytes() for n, v in state.vectors().items()}, reports
+
+
+def play(folder, killed_at=None):
+    """Play three rounds; kill this process before the write of that number."""
+    if killed_at is not None:
+        arm(killed_at)
+    parts = federation(folder, strategy=fedadam())
+    for _ in run(parts):
+        parts.journal.forget(updates=True)
+    parts.journal.close()
+
+
+def arm(countdown):
+    """SIGKILL this process at one of its fsyncs, renames, deletions or database writes."""
+    remaining = [countdown]
+
+    def count():
+        remaining[0] -= 1
+        if remaining[0] < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def counted(work):
+        def wrapped(*args, **kwargs):
+            count()
+            return work(*args, **kwargs)
+
+        return wrapped
+
+    os.fsync = counted(os.fsync)
+    os.replace = counted(os.replace)
+    os.unlink = counted(os.unlink)
+    Journal._execute = counted(Journal._execute)
+
+
+def killed_play(folder, point):
+    """Whether a play was killed at that point, in a process of its own."""
+    process = SPAWN.Process(target=play, args=(folder, point))
+    process.start()
+    process.join()
+    assert process.exitcode in (0, -signal.SIGKILL)
+    return process.exitcode != 0
+
+
+def test_resume_after_a_kill_at_any_write_is_bit_identical(tmp_path):
+    play(tmp_path / "undisturbed")
+    expected = final_bits(tmp_path / "undisturbed")
+    kills, point, alive = 0, 0, False
+    while not alive:
+        folder = tmp_path / f"at{point}"
+        alive = not killed_play(folder, point)
+        kills += not alive
+        play(folder)
+        assert final_bits(folder) == expected
+        point += 3
+    assert kills > 40
+
+
+def test_resume_after_kills_again_and_again_is_bit_identical(tmp_path):
+    play(tmp_path / "undisturbed")
+    folder, kills = tmp_path / "killed", 0
+    while killed_play(folder, 40):
+        kills += 1
+    assert kills > 3
+    assert final_bits(folder) == final_bits(tmp_path / "undisturbed")
+
+
+def test_a_second_process_is_told_that_the_run_is_in_use(tmp_path):
+    with Journal(tmp_path), pytest.raises(JournalError, match="in use by another process"):
+        Journal(tmp_path)
+    Journal(tmp_path).close()
+
+
+def test_another_run_in_the_same_folder_is_noticed(tmp_path):
+    with Journal(tmp_path) as journal:
+        journal.begin(first_state(), {"base": "a"})
+    with Journal(tmp_path) as journal:
+        with pytest.raises(JournalError, match="began with another base"):
+            journal.begin(first_state(), {"base": "b"})
+        with pytest.raises(JournalError, match="began with another layout"):
+            journal.begin(first_state([1.0, 2.0]), {"base": "a"})
+
+
+def test_the_first_state_is_kept_whatever_a_resume_starts_from(tmp_path):
+    with Journal(tmp_path) as journal:
+        first = journal.begin(first_state([5.0]), {})
+        assert journal.begin(first_state([6.0]), {}) == first
+        assert journal.state().adapter.vector.tolist() == [5.0]
+
+
+def test_half_written_and_orphaned_files_are_cleared_at_the_start(tmp_path):
+    parts = federation(tmp_path)
+    next(run(parts))
+    parts.journal.forget(updates=False)
+    parts.journal.close()
+    before = set((tmp_path / "cas").iterdir())
+    (tmp_path / "cas" / ".abc.part").write_bytes(b"half")
+    (tmp_path / "cas" / ("0" * 64)).write_bytes(b"no row names it")
+    Journal(tmp_path).close()
+    assert set((tmp_path / "cas").iterdir()) == before
+
+
+def test_bodies_are_dropped_after_their_round_and_hashes_stay(tmp_path):
+    parts = federation(tmp_path)
+    next(run(parts))
+    kept = len(list((tmp_path / "cas").iterdir()))
+    parts.journal.forget(updates=True)
+    assert len(list((tmp_path / "cas").iterdir())) == kept - 3
+    rows = sqlite3.connect(tmp_path / "journal.sqlite")
+    bodies = rows.execute("SELECT body FROM answers WHERE kind='fit'").fetchall()
+    assert [len(body) for (body,) in bodies] == [64, 64]
+
+
+def test_a_file_that_changed_on_the_disk_stops_the_run(tmp_path):
+    from llmagentos.federation import ask, play_round, task_for
+
+    parts = federation(tmp_path)
+    state = parts.journal.state()
+    ask([task_for(agent, "fit", state, parts) for agent in parts.engine.roster], parts)
+    for path in (tmp_path / "cas").iterdir():
+        body = bytearray(path.read_bytes())
+        if b'\\"kind\\":\\"fit\\"' in body:
+            body[-1] ^= 1
+            path.write_bytes(body)
+    with pytest.raises(JournalError, match="changed on the disk"):
+        play_round(state, parts)
+
+
+def test_a_lost_file_is_named(tmp_path):
+    parts = federation(tmp_path)
+    for path in (tmp_path / "cas").iterdir():
+        path.unlink()
+    with pytest.raises(JournalError, match="cannot be read"):
+        parts.journal.state()
+
+
+def test_a_full_disk_is_a_clear_error_and_the_run_goes_on_after_room_is_made(tmp_path):
+    import resource
+
+    parts = federation(tmp_path / "full", strategy=fedadam())
+    next(run(parts))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises((JournalError, OSError), match="large|cannot be written|full"):
+            list(run(parts))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    parts.journal.close()
+    play(tmp_path / "full")
+    play(tmp_path / "undisturbed")
+    assert final_bits(tmp_path / "full") == final_bits(tmp_path / "undisturbed")
+
+
+def test_ctrl_c_waits_for_the_entry(tmp_path, monkeypatch):
+    parts = federation(tmp_path)
+    task_written = []
+    record = Journal._insert_answer
+
+    def interrupted(self, *args):
+        os.kill(os.getpid(), signal.SIGINT)
+        record(self, *args)
+        task_written.append(args[0].agent)
+
+    monkeypatch.setattr(Journal, "_insert_answer", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(run(parts))
+    assert task_written == ["north"]
+    assert [a.update.agent for a in parts.journal.answers(1, "fit")] == ["north"]
+
+
+def test_state_vectors_are_read_only(tmp_path):
+    parts = federation(tmp_path)
+    with pytest.raises(ValueError, match="read-only"):
+        parts.journal.state().adapter.vector[0] = np.float32(1)

@@ -1,0 +1,179 @@
+"""The compiled kernels give the bits of the plain reference, on any input and any threads."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmagentos.kernels import reference
+
+native = pytest.importorskip("llmagentos.kernels._native")
+
+ROW_TYPES = (np.float32, np.float16, ml_dtypes.bfloat16)
+EDGES = (0, 1, 2, 7, 8, 9, 1023, 1024, 1025, 65535, 65536, 65537, 140000)
+SPECIAL = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-45, -1e-40, 3e38, 6e-8)
+
+sizes = st.sampled_from(EDGES) | st.integers(0, 3000)
+weights = st.floats(-2.0, 2.0) | st.sampled_from((0.0, 1e-300, 1e300, -0.0))
+
+
+def place(values, offset):
+    """The same values at an address that is `offset` bytes off, read-only."""
+    memory = np.zeros(values.nbytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64 + offset
+    memory[start : start + values.nbytes] = values.view(np.uint8)
+    row = memory[start : start + values.nbytes].view(values.dtype)
+    row.flags.writeable = False
+    return row
+
+
+@st.composite
+def float32_vectors(draw, size):
+    """Random bits (every NaN, Inf and denormal), or ordinary values with a few special ones."""
+    generator = np.random.default_rng(draw(st.integers(0, 2**32)))
+    if draw(st.booleans()):
+        return generator.integers(0, 2**32, size, np.uint32).view(np.float32)
+    values = generator.normal(size=size, scale=draw(st.sampled_from((1e-42, 1e-3, 1e20))))
+    if size and draw(st.booleans()):
+        values[draw(st.integers(0, size - 1))] = draw(st.sampled_from(SPECIAL))
+    return values.astype(np.float32)
+
+
+@st.composite
+def row_vectors(draw, size):
+    kind = draw(st.sampled_from(ROW_TYPES))
+    if kind == np.float32:
+        values = draw(float32_vectors(size))
+    else:
+        generator = np.random.default_rng(draw(st.integers(0, 2**32)))
+        values = generator.integers(0, 2**16, size, np.uint16)
+        if draw(st.booleans()):
+            values &= 0xBBFF  # no large exponents: these rows are finite
+        values = values.view(kind)
+    return place(values, draw(st.integers(0, 9)))
+
+
+@st.composite
+def cohorts(draw):
+    size = draw(sizes)
+    rows = [draw(row_vectors(size)) for _ in range(draw(st.integers(0, 11)))]
+    return size, rows, [draw(weights) for _ in rows]
+
+
+def bits(values):
+    return np.ascontiguousarray(values).view(np.uint8).tobytes()
+
+
+def same_stats(ours, theirs):
+    np.testing.assert_array_equal(np.array(ours[0]), np.array(theirs[0]), strict=True)
+    assert list(ours[1]) == list(theirs[1])
+
+
+threads = pytest.mark.parametrize("threads", [1, 2, 4])
+quick = settings(deadline=None, max_examples=40)
+
+
+@threads
+@quick
+@given(cohort=cohorts())
+def test_weighted_sum_is_the_reference(threads, cohort):
+    size, rows, weights = cohort
+    ours, theirs = np.ones((2, size), np.float32)
+    stats = native.weighted_sum(ours, rows, weights, threads)
+    same_stats(stats, reference.weighted_sum(theirs, rows, weights, 1))
+    assert bits(ours) == bits(theirs)
+
+
+@threads
+@quick
+@given(cohort=cohorts(), lr=weights, data=st.data())
+def test_average_step_is_the_reference(threads, cohort, lr, data):
+    size, rows, weights = cohort
+    anchor = data.draw(float32_vectors(size))
+    ours, theirs = np.ones((2, size), np.float32)
+    stats = native.average_step(ours, anchor, lr, rows, weights, threads)
+    same_stats(stats, reference.average_step(theirs, anchor, lr, rows, weights, 1))
+    assert bits(ours) == bits(theirs)
+
+
+@threads
+@quick
+@given(data=st.data(), size=sizes)
+def test_inspect_is_the_reference(threads, data, size):
+    row = data.draw(row_vectors(size))
+    ours, theirs = native.inspect(row, threads), reference.inspect(row, 1)
+    assert repr(ours) == repr(theirs)
+
+
+@threads
+@quick
+@given(cohort=cohorts(), lr=weights, data=st.data())
+def test_rows_added_one_by_one_give_the_bits_of_one_pass(threads, cohort, lr, data):
+    size, rows, weights = cohort
+    anchor = data.draw(float32_vectors(size))
+    sums = np.zeros(size)
+    for row, weight in zip(rows, weights, strict=True):
+        native.accumulate(sums, row, weight, threads)
+    ours, theirs = np.ones((2, size), np.float32)
+    native.finish(ours, sums, threads)
+    reference.weighted_sum(theirs, rows, weights, 1)
+    assert bits(ours) == bits(theirs)
+    native.finish_step(ours, anchor, lr, sums, threads)
+    reference.average_step(theirs, anchor, lr, rows, weights, 1)
+    assert bits(ours) == bits(theirs)
+
+
+@threads
+@pytest.mark.parametrize("name", ["adam_step", "yogi_step", "adagrad_step"])
+@quick
+@given(data=st.data(), size=sizes, rates=st.tuples(*[st.floats(0.0, 1.0)] * 4))
+def test_adaptive_steps_are_the_reference(threads, name, data, size, rates):
+    before = tuple(data.draw(float32_vectors(size)) for _ in range(4))
+    ours, theirs = np.ones((2, 3, size), np.float32)
+    getattr(native, name)(tuple(ours), before, rates, threads)
+    getattr(reference, name)(tuple(theirs), before, rates, 1)
+    assert bits(ours) == bits(theirs)
+
+
+@threads
+@quick
+@given(data=st.data(), size=sizes, lr=weights, beta=st.floats(0.0, 1.0))
+def test_momentum_step_is_the_reference(threads, data, size, lr, beta):
+    before = tuple(data.draw(float32_vectors(size)) for _ in range(3))
+    ours, theirs = np.ones((2, 2, size), np.float32)
+    native.momentum_step(tuple(ours), before, lr, beta, threads)
+    reference.momentum_step(tuple(theirs), before, lr, beta, 1)
+    assert bits(ours) == bits(theirs)
+
+
+@threads
+@quick
+@given(data=st.data(), size=sizes, mu=weights)
+def test_proximal_is_the_reference(threads, data, size, mu):
+    gradient, here, anchor = (data.draw(float32_vectors(size)) for _ in range(3))
+    ours, theirs = gradient.copy(), gradient.copy()
+    native.proximal(ours, here, anchor, mu, threads)
+    reference.proximal(theirs, here, anchor, mu, 1)
+    assert bits(ours) == bits(theirs)
+
+
+@pytest.mark.parametrize("kind", [np.float16, ml_dtypes.bfloat16])
+def test_every_sixteen_bit_pattern_widens_exactly(kind):
+    row = np.arange(2**16, dtype=np.uint16).view(kind)
+    ours, theirs = np.ones((2, row.size), np.float32)
+    native.weighted_sum(ours, [row], [1.0], 1)
+    reference.weighted_sum(theirs, [row], [1.0], 1)
+    assert bits(ours) == bits(theirs)
+
+
+def test_the_extension_refuses_what_it_cannot_read():
+    out, row = np.zeros(4, np.float32), np.ones(4, np.float32)
+    for rows in ([row[:3]], [row.astype(np.float64)], [np.ones(8, np.float32)[::2]]):
+        with pytest.raises(ValueError, match="row"):
+            native.weighted_sum(out, rows, [1.0], 1)
+    with pytest.raises(ValueError, match="weights"):
+        native.weighted_sum(out, [row], [], 1)
+    out.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        native.weighted_sum(out, [row], [1.0], 1)

