@@ -1,8 +1,12 @@
 """The same rows, weights and clock in every process of a benchmark; needs NumPy alone."""
 
+import os
+import platform
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +14,7 @@ from numpy.typing import NDArray
 PIECES = 448
 """Tensors of a Llama-like adapter: 32 layers, 7 matrices, A and B."""
 
-Rows = list[NDArray[np.float32]]
+Rows = list[NDArray[Any]]
 
 
 def cohort(agents: int, values: int) -> tuple[Rows, list[int]]:
@@ -45,3 +49,14 @@ def seconds(work: Callable[[], object], threads: int) -> float:
 def spread(times: list[float]) -> str:
     """Median, smallest and largest in milliseconds."""
     return f"{1e3 * median(times):.1f} ({1e3 * min(times):.1f} to {1e3 * max(times):.1f})"
+
+
+def machine(values: int, **versions: str) -> str:
+    """Processor, cores, size of a vector, and the versions that matter."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    found = {"Python": platform.python_version(), "NumPy": np.__version__} | versions
+    software = ", ".join(f"{name} {version}" for name, version in found.items())
+    processor = names[0] if names else platform.machine()
+    return f"{processor}, {os.cpu_count()} cores; {values:,} values in a vector; {software}."

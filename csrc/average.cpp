@@ -58,16 +58,17 @@ void add_group(SumBlock& sums, Block block, const Row* rows, const double* weigh
     for (std::size_t k = 0; k < n; ++k) stats[k] += block_stats(values[k]);
 }
 
-void add_block(SumBlock& sums, Block block, std::span<const Row> rows,
-               std::span<const double> weights, std::span<RowStats> stats) {
+// Adds the rows in order: as many groups of n as there are, then smaller groups.
+template <std::size_t n>
+void add_groups(SumBlock& sums, Block block, std::span<const Row> rows,
+                std::span<const double> weights, std::span<RowStats> stats) {
     std::size_t k = 0;
-    for (; k + group_size <= rows.size(); k += group_size) {
-        add_group<group_size>(sums, block, &rows[k], &weights[k], &stats[k]);
+    for (; k + n <= rows.size(); k += n) {
+        add_group<n>(sums, block, &rows[k], &weights[k], &stats[k]);
     }
-    for (; k + 2 <= rows.size(); k += 2) {
-        add_group<2>(sums, block, &rows[k], &weights[k], &stats[k]);
+    if constexpr (n > 1) {
+        add_groups<n / 2>(sums, block, rows.subspan(k), weights.subspan(k), stats.subspan(k));
     }
-    if (k < rows.size()) add_group<1>(sums, block, &rows[k], &weights[k], &stats[k]);
 }
 
 // Calls write(block, sums) with the finished sums of every block.
@@ -79,7 +80,7 @@ void sum_rows(std::size_t size, std::span<const Row> rows, std::span<const doubl
     for_each_chunk(size, threads, [&](Chunk chunk) {
         for_each_block(chunk, [&](Block block) {
             SumBlock sums{};
-            add_block(sums, block, rows, weights, parts.of(chunk));
+            add_groups<group_size>(sums, block, rows, weights, parts.of(chunk));
             write(block, sums);
         });
     });

@@ -10,7 +10,7 @@ import secrets
 import signal
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,27 +76,38 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def begin(self, state: ServerState, facts: Mapping[str, str]) -> str:
-        """The run's id; on a new journal the first round is opened with ``state``.
+    def begin(
+        self, layout: Layout, facts: Mapping[str, str], first: Callable[[], ServerState]
+    ) -> str:
+        """The run's id; a new journal opens its first round with the state that ``first`` makes.
 
         ``facts`` are what may not change, such as the hash of the base model: ``JournalError``
         when the journal began with others.
         """
-        facts = {**facts, "layout": state.adapter.layout.to_json()}
+        facts = {**facts, "layout": layout.to_json()}
         known = dict(self._execute("SELECT name, value FROM facts").fetchall())
         if not known:
             known = {"run": secrets.token_hex(8), **facts}
-            body = self._put_state(state)
-            with self._transaction():
-                for fact in known.items():
-                    self._execute("INSERT INTO facts VALUES (?, ?)", fact)
-                self._insert_round(state.round, body)
+            self._open(first(), known)
         for name, value in facts.items():
             if known.get(name) != value:
                 raise JournalError(
                     f"{self.folder} began with another {name}; resume with the same, or start anew"
                 )
         return str(known["run"])
+
+    @property
+    def run(self) -> str:
+        """The id of the run that began here."""
+        (value,) = self._execute("SELECT value FROM facts WHERE name='run'").fetchone()
+        return str(value)
+
+    def _open(self, state: ServerState, facts: Mapping[str, str]) -> None:
+        body = self._put_state(state)
+        with self._transaction():
+            for fact in facts.items():
+                self._execute("INSERT INTO facts VALUES (?, ?)", fact)
+            self._insert_round(state.round, body)
 
     def state(self) -> ServerState:
         """The state of the open round."""

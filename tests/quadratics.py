@@ -70,7 +70,7 @@ def federation(folder, *, strategy=None, engine=None, trainer=None, rounds=3, **
     """A federation of the two quadratics with its journal in ``folder``."""
     roster = {name: Enrolled() for name in CURVATURE}
     journal = Journal(folder)
-    run = journal.begin(first_state(), {})
+    run = journal.begin(layout_of_size(1), {}, first_state)
     settings = {"fit": {}, "evaluate": {}}
     return Federation(
         strategy or fedavg(),

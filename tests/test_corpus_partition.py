@@ -69,21 +69,21 @@ def test_a_field_gives_its_largest_values_and_a_corpus_its_own_first():
 
 
 def test_named_values_become_the_agents_in_their_order():
-    assert list(deal(EXAMPLES, PartitionSettings(values=["green", "red"]), (), 0)) == [
+    assert list(deal(EXAMPLES, PartitionSettings(groups=["green", "red"]), (), 0)) == [
         "green",
         "red",
     ]
 
 
 def test_named_values_limit_the_other_partitions():
-    silos = deal(EXAMPLES, PartitionSettings("iid", values=["red"], agents=2), (), 0)
+    silos = deal(EXAMPLES, PartitionSettings("iid", groups=["red"], agents=2), (), 0)
     assert {row.group for rows in silos.values() for row in rows} == {"red"}
 
 
 @pytest.mark.parametrize(
     ("partition", "message"),
     [
-        (PartitionSettings(values=["gren"]), "no row has 'gren'; did you mean 'green'?"),
+        (PartitionSettings(groups=["gren"]), "no row has 'gren'; did you mean 'green'?"),
         (PartitionSettings(agents=4), "the field has 3 values (green, red, blue); set"),
         (PartitionSettings("iid", agents=101), "200 rows are too few; every agent needs 2"),
         (PartitionSettings("dirichlet", agents=50, alpha=0.01), "raise alpha or ask for fewer"),

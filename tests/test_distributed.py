@@ -11,6 +11,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 
+from llmagentos.lm import distributed
 from llmagentos.lm.batches import collate, target_tokens
 from llmagentos.lm.distributed import Leader, follow
 from llmagentos.lm.flat import FlatAdapter
@@ -37,6 +38,23 @@ def test_one_process_leads_nobody() -> None:
         metrics = leader.evaluate(evaluate_task(training.layout)).metrics
     assert np.array_equal(delta, alone.fit(task).vectors["delta"])
     assert metrics == alone.evaluate(evaluate_task(training.layout)).metrics
+
+
+class Failing:
+    """A trainer that runs out of memory."""
+
+    def fit(self, task: Task) -> None:
+        raise RuntimeError("out of memory")
+
+
+def test_the_agent_ends_where_other_processes_wait_for_one_that_failed(monkeypatch) -> None:
+    task = fit_task(trainer().layout)
+    with pytest.raises(RuntimeError, match="out of memory"), Leader(Failing()) as leader:
+        leader.fit(task)
+    monkeypatch.setattr(distributed, "_open_channel", object)
+    monkeypatch.setattr(distributed, "_share", lambda task, channel: task)
+    with pytest.raises(SystemExit, match="one process of agent north failed: out of memory"):
+        Leader(Failing()).fit(task)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from llmagentos.errors import JournalError
 from llmagentos.federation import run
 from llmagentos.journal import Journal
 from llmagentos.strategies import fedadam
-from tests.quadratics import federation, first_state
+from tests.quadratics import federation, first_state, layout_of_size
 
 SPAWN = multiprocessing.get_context("fork")
 
@@ -96,18 +96,19 @@ def test_a_second_process_is_told_that_the_run_is_in_use(tmp_path):
 
 def test_another_run_in_the_same_folder_is_noticed(tmp_path):
     with Journal(tmp_path) as journal:
-        journal.begin(first_state(), {"base": "a"})
+        journal.begin(layout_of_size(1), {"base": "a"}, first_state)
     with Journal(tmp_path) as journal:
         with pytest.raises(JournalError, match="began with another base"):
-            journal.begin(first_state(), {"base": "b"})
+            journal.begin(layout_of_size(1), {"base": "b"}, first_state)
         with pytest.raises(JournalError, match="began with another layout"):
-            journal.begin(first_state([1.0, 2.0]), {"base": "a"})
+            journal.begin(layout_of_size(2), {"base": "a"}, first_state)
 
 
 def test_the_first_state_is_kept_whatever_a_resume_starts_from(tmp_path):
     with Journal(tmp_path) as journal:
-        first = journal.begin(first_state([5.0]), {})
-        assert journal.begin(first_state([6.0]), {}) == first
+        layout = layout_of_size(1)
+        first = journal.begin(layout, {}, first_state)
+        assert journal.begin(layout, {}, lambda: first_state([6.0])) == first
         assert journal.state().adapter.vector.tolist() == [5.0]
 
 

@@ -1,21 +1,17 @@
 """Local training, and what it leaves behind: nothing."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 
 from llmagentos.errors import SettingError
-from llmagentos.lm.precision import accelerator_for, resolve_precision
-from llmagentos.lm.schedule import learning_rate, row_order
+from llmagentos.lm.batches import collate
+from llmagentos.lm.precision import accelerator_for
 from llmagentos.lm.trainer import LoraTrainer
 from llmagentos.lm.workbench import Workbench
 from llmagentos.messages import Task
-from llmagentos.settings import LocalSettings
 from tests.lm_world import CPU, SILOS, evaluate_task, fit_task, start_of, trainer
 
 
@@ -109,6 +105,22 @@ def test_gradient_checkpointing_changes_memory_only() -> None:
     assert kept.any()
 
 
+def test_gradient_checkpointing_keeps_fewer_activations() -> None:
+    training = trainer()
+    kept = {True: 0, False: 0}
+
+    for wanted in (True, False):
+
+        def count(tensor: torch.Tensor, wanted: bool = wanted) -> torch.Tensor:
+            kept[wanted] += tensor.numel()
+            return tensor
+
+        saving = torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor)
+        with saving, training.bench.training(gradient_checkpointing=wanted):
+            training.bench.score(collate(SILOS["north"].train, CPU))
+    assert kept[True] < kept[False] / 3
+
+
 def test_one_step_of_sgd_is_the_gradient_of_the_mean_target_loss() -> None:
     training = trainer()
     task = fit_task(training.layout, steps=1, batch=13, lr=0.5, clip=0.0, optimizer="sgd")
@@ -190,44 +202,10 @@ def test_a_read_only_adapter_is_loaded_without_a_warning() -> None:
     training.fit(task)
 
 
-@pytest.fixture
-def precision() -> Iterator[Callable[[str], Accelerator]]:
-    """Makes accelerators of any precision, each in place of the one before."""
-
-    def make(name: str) -> Accelerator:
-        AcceleratorState._reset_state()
-        return Accelerator(cpu=True, mixed_precision=name)
-
-    yield make
-    AcceleratorState._reset_state()
-
-
-def with_loss_scale(accelerator: Accelerator, scale: float) -> Accelerator:
-    """What accelerate sets up for fp16 on a GPU, on a CPU."""
-    accelerator.native_amp = True
-    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
-    return accelerator
-
-
-@pytest.mark.parametrize("name", ["bf16", "fp16"])
-def test_mixed_precision_trains_as_full_precision_does(precision, name: str) -> None:
-    local = {"optimizer": "sgd", "lr": 0.1, "clip": 0.1, "mu": 1.0}
-    full = trainer(precision("no"))
-    expected = full.fit(fit_task(full.layout, **local))
-    accelerator = precision(name)
-    mixed = trainer(with_loss_scale(accelerator, 2.0**12) if name == "fp16" else accelerator)
-    update = mixed.fit(fit_task(mixed.layout, **local))
-    assert update.metrics["train_loss"] == pytest.approx(expected.metrics["train_loss"], rel=1e-2)
-    ours, theirs = update.vectors["delta"], expected.vectors["delta"]
-    assert 0 < np.linalg.norm(ours - theirs) < 0.03 * np.linalg.norm(theirs)
-
-
-def test_a_step_that_overflows_is_skipped_and_the_scale_starts_afresh(precision) -> None:
-    training = trainer(with_loss_scale(precision("fp16"), 2.0**30))
-    task = fit_task(training.layout, steps=1)
-    for _ in range(2):
-        assert not delta(training, task).any()
-        assert training.bench.accelerator.scaler.get_scale() == 2.0**29
+def test_a_task_for_another_adapter_is_refused() -> None:
+    training, wider = trainer(), trainer(rank=8)
+    with pytest.raises(SettingError, match="give both the same lora settings"):
+        training.fit(fit_task(wider.layout))
 
 
 def test_an_unknown_agent_is_named() -> None:
@@ -257,48 +235,3 @@ def test_the_steps_pass_through_the_tracker() -> None:
     training.fit(fit_task(training.layout))
     training.evaluate(evaluate_task(training.layout))
     assert seen == [("north: fit", 3), ("north: evaluate", 3)]
-
-
-def test_every_epoch_of_the_stream_is_a_permutation() -> None:
-    stream = row_order(0, "north", rows=7, start=0, count=21)
-    epochs = stream.reshape(3, 7)
-    assert all(sorted(epoch) == list(range(7)) for epoch in epochs.tolist())
-    assert len({tuple(epoch) for epoch in epochs.tolist()}) == 3
-
-
-def test_any_window_of_the_stream_is_the_same_read_alone() -> None:
-    stream = row_order(0, "north", rows=7, start=0, count=50)
-    for start, count in [(0, 1), (6, 2), (7, 7), (13, 30)]:
-        window = row_order(0, "north", rows=7, start=start, count=count)
-        assert window.tolist() == stream[start : start + count].tolist()
-
-
-def test_agents_and_seeds_have_streams_of_their_own() -> None:
-    streams = [row_order(s, a, 50, 0, 50).tolist() for s, a in [(0, "a"), (0, "b"), (1, "a")]]
-    assert len(set(map(tuple, streams))) == 3
-
-
-def rates(horizon: int, rounds: int, **local: object) -> list[float]:
-    settings = LocalSettings(**{"steps": 2, "lr": 1.0, **local})
-    return [learning_rate(settings, r, s, horizon) for r in range(1, rounds + 1) for s in (0, 1)]
-
-
-def test_the_warm_up_and_the_schedule_run_across_rounds() -> None:
-    assert rates(3, 3, warmup_steps=4, schedule="constant") == [0.25, 0.5, 0.75, 1, 1, 1]
-    assert rates(3, 3, warmup_steps=2, schedule="linear") == [0.5, 1, 1, 0.75, 0.5, 0.25]
-    assert rates(2, 2, schedule="cosine") == pytest.approx([1, 0.853553, 0.5, 0.146447], abs=1e-6)
-
-
-def test_rounds_beyond_the_horizon_stay_at_the_end_of_the_schedule() -> None:
-    assert rates(1, 3, schedule="linear") == [1, 0.5, 0, 0, 0, 0]
-    assert rates(1, 3) == [1] * 6
-
-
-def test_auto_precision_on_a_cpu_is_none() -> None:
-    assert resolve_precision("auto", CPU) == "no"
-    assert resolve_precision("bf16", CPU) == "bf16"
-
-
-def test_half_precision_on_a_cpu_is_refused() -> None:
-    with pytest.raises(SettingError, match=r"local\.precision='fp16': needs a GPU"):
-        accelerator_for("fp16", CPU)

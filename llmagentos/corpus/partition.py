@@ -25,9 +25,9 @@ def deal(
 
     ``own`` names the groups that a corpus offers first where the settings name none.
     """
-    if settings.values:
-        _check_values(examples, settings.values)
-        examples = [example for example in examples if example.group in settings.values]
+    if settings.groups:
+        _check_values(examples, settings.groups)
+        examples = [example for example in examples if example.group in settings.groups]
     if settings.by == "field":
         return _by_field(examples, settings, own)
     if len(examples) < LEAST_ROWS * settings.agents:
@@ -86,8 +86,8 @@ def _by_field(
     examples: Sequence[Example], settings: PartitionSettings, own: Sequence[str]
 ) -> dict[str, list[Example]]:
     """The named values; else the corpus's own first and then the largest."""
-    values = settings.values or _first(examples, own)[: settings.agents]
-    if len(values) < len(settings.values or range(settings.agents)):
+    values = settings.groups or _first(examples, own)[: settings.agents]
+    if len(values) < len(settings.groups or range(settings.agents)):
         raise CorpusError(
             f"corpus.partition.agents={settings.agents}: the field has {len(values)} values "
             f"({', '.join(values)}); set corpus.partition.column to another field, or ask for fewer"
@@ -108,6 +108,6 @@ def _check_values(examples: Sequence[Example], values: Sequence[str]) -> None:
             near = get_close_matches(value, known, 1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise CorpusError(
-                f"corpus.partition.values: no row has {value!r}; {hint}there are "
+                f"corpus.partition.groups: no row has {value!r}; {hint}there are "
                 f"{', '.join(known[:30])}"
             )

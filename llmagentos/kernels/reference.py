@@ -15,6 +15,11 @@ from numpy.typing import NDArray
 Row = NDArray[Any]
 Float32s = NDArray[np.float32]
 Float64s = NDArray[np.float64]
+Stats = tuple[list[float], list[int]]
+Two = tuple[Float32s, Float32s]
+Three = tuple[Float32s, Float32s, Float32s]
+Four = tuple[Float32s, Float32s, Float32s, Float32s]
+Rates = tuple[float, float, float, float]
 
 LANES = 8
 """Value j of a block goes to lane j mod 8."""
@@ -65,9 +70,7 @@ def accumulate(sums: Float64s, row: Row, weight: float, _threads: int = 1) -> tu
     return inspect(row)
 
 
-def _sum(
-    size: int, rows: Sequence[Row], weights: Sequence[float]
-) -> tuple[Float64s, tuple[list[float], list[int]]]:
+def _sum(size: int, rows: Sequence[Row], weights: Sequence[float]) -> tuple[Float64s, Stats]:
     sums = np.zeros(size)
     pairs = zip(rows, weights, strict=True)
     stats = [accumulate(sums, row, weight) for row, weight in pairs]
@@ -76,7 +79,7 @@ def _sum(
 
 def weighted_sum(
     out: Float32s, rows: Sequence[Row], weights: Sequence[float], _threads: int = 1
-) -> tuple[list[float], list[int]]:
+) -> Stats:
     """``out[j] = sum_k weights[k] * rows[k][j]``; each row's squared norm and bad values."""
     sums, stats = _sum(out.size, rows, weights)
     finish(out, sums)
@@ -90,7 +93,7 @@ def average_step(
     rows: Sequence[Row],
     weights: Sequence[float],
     _threads: int = 1,
-) -> tuple[list[float], list[int]]:
+) -> Stats:
     """``out[j] = anchor[j] + lr * sum_k weights[k] * rows[k][j]``; as ``weighted_sum`` else."""
     sums, stats = _sum(out.size, rows, weights)
     finish_step(out, anchor, lr, sums)
@@ -112,13 +115,7 @@ def finish_step(
 
 
 @np.errstate(all="ignore")
-def momentum_step(
-    out: tuple[Float32s, Float32s],
-    before: tuple[Float32s, Float32s, Float32s],
-    lr: float,
-    beta: float,
-    _threads: int = 1,
-) -> None:
+def momentum_step(out: Two, before: Three, lr: float, beta: float, _threads: int = 1) -> None:
     """``m = beta m + delta``, ``w += lr m``: ``before`` is (w, m, delta), ``out`` is (m, w).
 
     Hsu et al. 2019, arXiv:1909.06335.
@@ -132,12 +129,7 @@ SecondMoment = Callable[[Float64s, Float64s, float], Float64s]
 
 
 @np.errstate(all="ignore")
-def _adaptive_step(
-    second_moment: SecondMoment,
-    out: tuple[Float32s, Float32s, Float32s],
-    before: tuple[Float32s, Float32s, Float32s, Float32s],
-    rates: tuple[float, float, float, float],
-) -> None:
+def _adaptive_step(second_moment: SecondMoment, out: Three, before: Four, rates: Rates) -> None:
     """Reddi et al. 2021, arXiv:2003.00295, Algorithm 2; w comes from the rounded m and v."""
     lr, beta1, beta2, tau = rates
     w, m, v, delta = (vector.astype(np.float64) for vector in before)
@@ -159,32 +151,17 @@ def _adagrad(v: Float64s, square: Float64s, _beta2: float) -> Float64s:
     return v + square
 
 
-def adam_step(
-    out: tuple[Float32s, Float32s, Float32s],
-    before: tuple[Float32s, Float32s, Float32s, Float32s],
-    rates: tuple[float, float, float, float],
-    _threads: int = 1,
-) -> None:
+def adam_step(out: Three, before: Four, rates: Rates, _threads: int = 1) -> None:
     """FedAdam: ``before`` is (w, m, v, delta), ``out`` (m, v, w), rates (lr, beta1, beta2, tau)."""
     _adaptive_step(_adam, out, before, rates)
 
 
-def yogi_step(
-    out: tuple[Float32s, Float32s, Float32s],
-    before: tuple[Float32s, Float32s, Float32s, Float32s],
-    rates: tuple[float, float, float, float],
-    _threads: int = 1,
-) -> None:
+def yogi_step(out: Three, before: Four, rates: Rates, _threads: int = 1) -> None:
     """FedYogi; arguments as in ``adam_step``."""
     _adaptive_step(_yogi, out, before, rates)
 
 
-def adagrad_step(
-    out: tuple[Float32s, Float32s, Float32s],
-    before: tuple[Float32s, Float32s, Float32s, Float32s],
-    rates: tuple[float, float, float, float],
-    _threads: int = 1,
-) -> None:
+def adagrad_step(out: Three, before: Four, rates: Rates, _threads: int = 1) -> None:
     """FedAdagrad; arguments as in ``adam_step``, beta2 without meaning."""
     _adaptive_step(_adagrad, out, before, rates)
 

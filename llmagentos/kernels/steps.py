@@ -161,7 +161,7 @@ def proximal(
     if mu == 0:
         return
     if arrays.on_device(gradient):
-        gradient.add_(weights - anchor, alpha=mu)
+        gradient.add_(weights.detach() - anchor, alpha=mu)
         return
     before = _vectors(weights=weights, anchor=anchor)
     target = arrays.output("gradient", gradient, before["weights"].size, before)

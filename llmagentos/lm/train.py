@@ -31,8 +31,7 @@ def train(
         if accelerator.num_processes > 1:
             flat.gradient.copy_(accelerator.reduce(flat.gradient, "sum"))
         accelerator.unscale_gradients(optimizer)
-        if settings.mu:
-            kernels.proximal(flat.gradient, flat.vector.detach(), anchor, settings.mu)
+        kernels.proximal(flat.gradient, flat.vector.detach(), anchor, settings.mu)
         if settings.clip:
             clip_grad_norm_(flat.vector, settings.clip)
         optimizer.param_groups[0]["lr"] = step.lr

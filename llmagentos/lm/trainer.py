@@ -21,9 +21,15 @@ from llmagentos.lm.workbench import Workbench
 from llmagentos.messages import Task, Update, answer
 from llmagentos.seeds import seed_of
 from llmagentos.settings import LocalSettings
+from llmagentos.settings.checks import require
 
 Track = Callable[[Iterable[Any], str], Iterable[Any]]
 """Passes on what it is given, and shows how far along it is under a label."""
+
+
+def untracked(items: Iterable[Any], _label: str) -> Iterable[Any]:
+    """The items, with nothing shown."""
+    return items
 
 
 class LoraTrainer:
@@ -40,7 +46,7 @@ class LoraTrainer:
         silos: Mapping[str, Silo],
         *,
         accelerator: Accelerator,
-        track: Track = lambda items, label: items,  # noqa: ARG005
+        track: Track = untracked,
     ) -> None:
         self.bench = Workbench(model, accelerator)
         self.layout = layout
@@ -56,10 +62,10 @@ class LoraTrainer:
         ``weighting``; ``task.seed`` is the run's, the same in every round.
         """
         start = time.monotonic()
-        silo, anchor = self._silo(task), self._load(task)
-        settings = _local_settings(task)
-        seed = seed_of(task.seed, "dropout", task.agent, task.round, self._process())
-        torch.manual_seed(seed)
+        silo, settings = self._silo(task), self._local_settings(task)
+        anchor = self._load(task)
+        process = self.bench.accelerator.process_index
+        torch.manual_seed(seed_of(task.seed, "dropout", task.agent, task.round, process))
         steps = self.track(_steps(task, settings, silo), f"{task.agent}: fit")
         with self.bench.training(settings.gradient_checkpointing):
             losses = train(self.bench, steps, anchor, settings)
@@ -87,7 +93,11 @@ class LoraTrainer:
 
     def _load(self, task: Task) -> Tensor:
         """The dispatched adapter, ``(d,)``, which is the model's from here on."""
-        assert task.layout == self.layout
+        if task.layout != self.layout:
+            raise SettingError(
+                f"run {task.run!r} trains an adapter of {task.layout.size} values, agent "
+                f"{task.agent!r} has one of {self.layout.size}; give both the same lora settings"
+            )
         anchor = torch.tensor(task.vectors["adapter"], device=self.bench.flat.vector.device)
         self.bench.flat.load(anchor)
         self.bench.check()
@@ -99,12 +109,12 @@ class LoraTrainer:
             raise SettingError(f"no silo for agent {task.agent!r} here; there are {known}")
         return self.silos[task.agent]
 
-    def _process(self) -> int:
-        return int(self.bench.accelerator.process_index)
-
-
-def _local_settings(task: Task) -> LocalSettings:
-    return LocalSettings(**{f.name: task.settings[f.name] for f in fields(LocalSettings)})
+    def _local_settings(self, task: Task) -> LocalSettings:
+        settings = LocalSettings(**{f.name: task.settings[f.name] for f in fields(LocalSettings)})
+        own = self.bench.accelerator.mixed_precision
+        fits = settings.precision in {"auto", own}
+        require(fits, "local.precision", settings.precision, f"this agent was started with {own}")
+        return settings
 
 
 def _steps(task: Task, settings: LocalSettings, silo: Silo) -> list[Step]:

@@ -1,14 +1,15 @@
 """One model with the parts that training and evaluation share, in the same state every time."""
 
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from peft import PeftModel
+from torch.utils.checkpoint import checkpoint
 
 from llmagentos.corpus import Row
 from llmagentos.lm.flat import FlatAdapter
@@ -53,30 +54,18 @@ class Workbench:
     @contextmanager
     def training(self, gradient_checkpointing: bool) -> Iterator[None]:
         """The model trains inside and evaluates again afterwards."""
-        causal: Any = self.model.get_base_model()
         self.model.train()
+        self._checkpoint(gradient_checkpointing)
         try:
-            if gradient_checkpointing:
-                _checkpoint(causal)
             yield
         finally:
-            if gradient_checkpointing:
-                _keep_activations(causal)
             self.model.eval()
 
+    def _checkpoint(self, enable: bool) -> None:
+        """Whether the backward pass of training computes the layers' activations again.
 
-def _checkpoint(causal: Any) -> None:
-    """Recompute activations; the embeddings' outputs ask for gradients, as their weights do not."""
-    with warnings.catch_warnings():
-        # Every transformers 5 has this name; late ones prefer another.
-        warnings.simplefilter("ignore", FutureWarning)
-        causal.gradient_checkpointing_enable({"use_reentrant": False})
-    causal.enable_input_require_grads()
-
-
-def _keep_activations(causal: Any) -> None:
-    """Undo ``_checkpoint``."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        causal.gradient_checkpointing_disable()
-    causal.disable_input_require_grads()
+        Not reentrant, so gradients pass through the frozen embeddings without help.
+        """
+        causal = cast("Any", self.model.get_base_model())
+        again = partial(checkpoint, use_reentrant=False)
+        causal._set_gradient_checkpointing(enable, again)  # noqa: SLF001

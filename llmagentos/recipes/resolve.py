@@ -2,9 +2,9 @@
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
-import torch
-
+from llmagentos.lm.model_adapter import adapter_settings
 from llmagentos.lm.models import choose_device, choose_dtype
 from llmagentos.lm.precision import resolve_precision
 from llmagentos.settings import RunSettings
@@ -15,21 +15,18 @@ def resolved(settings: RunSettings) -> RunSettings:
 
     ``threads``: the cores that this process may use. ``model.device`` and ``model.dtype``: a GPU and
     bfloat16 where there are, else the CPU and float32. ``local.precision``: bf16 on such a GPU.
-    ``server.lr``: 1 for fedavg and fedavgm, else 0.03. ``schedule_rounds``: ``rounds``.
+    ``lora``: that of ``init_adapter`` where one is given. ``server.lr``: 1 for fedavg and fedavgm, else 0.03. ``schedule_rounds``: ``rounds``.
     """
     device = choose_device(settings.model)
     dtype = choose_dtype(settings.model, device)
     precision = resolve_precision(settings.local.precision, device)
+    start = settings.init_adapter
     return replace(
         settings,
+        lora=adapter_settings(Path(start)) if start else settings.lora,
         threads=settings.threads or len(os.sched_getaffinity(0)),
         schedule_rounds=settings.schedule_rounds or settings.rounds,
         model=replace(settings.model, device=str(device), dtype=str(dtype).removeprefix("torch.")),
         local=replace(settings.local, precision=precision),
         server=replace(settings.server, lr=settings.server.server_lr),
     )
-
-
-def use_threads(threads: int) -> None:
-    """Let torch use this many threads, which fixes the order of its sums."""
-    torch.set_num_threads(threads)

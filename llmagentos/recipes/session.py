@@ -2,22 +2,30 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
 
-from llmagentos.adapter import Adapter
+from llmagentos.adapter import Adapter, Layout
 from llmagentos.corpus import Example, Silo, tokenize_silos
+from llmagentos.federation import Plan
 from llmagentos.lm.batches import target_tokens
 from llmagentos.lm.lora import adapter_config, attach, initial_vector, layout_of
+from llmagentos.lm.model_adapter import adapter_vector
 from llmagentos.lm.models import Base, load_base
 from llmagentos.lm.precision import accelerator_for
 from llmagentos.lm.trainer import LoraTrainer, Track
-from llmagentos.messages import Enrolled, Kind
-from llmagentos.recipes.resolve import use_threads
+from llmagentos.messages import Enrolled
 from llmagentos.settings import RunSettings
+from llmagentos.state import ServerState
+
+Examples = Mapping[str, Sequence[Example]]
+
+CENTRAL = "central"
+"""The silo of all training rows together, which only a comparison trains on."""
 
 
 @dataclass(frozen=True)
@@ -27,22 +35,77 @@ class Session:
     settings: RunSettings
     base: Base
     model: PeftModel
-    start: Adapter
+    layout: Layout
     silos: Sequence[Silo]
     trainer: LoraTrainer
 
     @property
     def roster(self) -> dict[str, Enrolled]:
         """What each agent declares: its training rows and their target tokens."""
-        return {
-            silo.name: Enrolled(len(silo.train), target_tokens(silo.train)) for silo in self.silos
-        }
+        return {silo.name: enrolled(silo) for silo in self.silos}
 
     @property
     def facts(self) -> dict[str, str]:
         """What must not change between a run and its resumption."""
         return {"base": self.base.hash, "corpus": corpus_hash(self.silos)}
 
+    def first_state(self) -> ServerState:
+        """The adapter that training starts from."""
+        folder, seed = self.settings.init_adapter, self.settings.seed
+        if folder is None:
+            return ServerState(1, Adapter(self.layout, initial_vector(self.layout, seed)))
+        return ServerState(1, Adapter(self.layout, adapter_vector(Path(folder), self.layout)))
+
     def peft_config(self) -> dict[str, Any]:
         """The published ``adapter_config.json``."""
         return adapter_config(self.model, self.base)
+
+
+def open_session(settings: RunSettings, examples: Examples, track: Track) -> Session:
+    """Load the model, tokenise the silos and bind the adapter; ``settings`` are resolved ones."""
+    torch.set_num_threads(settings.threads or 1)
+    base = load_base(settings.model, settings.seed)
+    silos = tokenize_silos(examples, base.tokenizer, settings.corpus, settings.seed)
+    model = attach(base, settings.lora, settings.seed)
+    layout = layout_of(model)
+    accelerator = accelerator_for(settings.local.precision, model.device)
+    everyone = {silo.name: silo for silo in [*silos, central_silo(silos)]}
+    trainer = LoraTrainer(model, layout, everyone, accelerator=accelerator, track=track)
+    return Session(settings, base, model, layout, silos, trainer)
+
+
+def central_silo(silos: Sequence[Silo]) -> Silo:
+    """All training rows in one place, as no federation would have them."""
+    return replace(silos[0], name=CENTRAL, train=tuple(row for s in silos for row in s.train))
+
+
+def enrolled(silo: Silo) -> Enrolled:
+    """What the agent of a silo declares."""
+    return Enrolled(len(silo.train), target_tokens(silo.train))
+
+
+def corpus_hash(silos: Sequence[Silo]) -> str:
+    """SHA-256 over the names and rows of all silos, as hex digits."""
+    digest = hashlib.sha256()
+    for silo in silos:
+        digest.update(f"{silo.name}\0{len(silo.train)}\0{len(silo.held_out)}\0".encode())
+        for row in (*silo.train, *silo.held_out):
+            digest.update(row.ids.tobytes() + row.learn.tobytes() + b"\0")
+    return digest.hexdigest()
+
+
+def plan_of(settings: RunSettings, run: str) -> Plan:
+    """The run's plan, with what the agents are told in tasks of each kind."""
+    counting, evaluation = settings.server.counting, settings.evaluation
+    horizon = settings.schedule_rounds or settings.rounds
+    fit = {**asdict(settings.local), "horizon": horizon, "weighting": counting}
+    evaluate = {"rows": evaluation.rows, "batch": evaluation.batch}
+    measure = {"rows": evaluation.final_rows, "batch": evaluation.batch}
+    return Plan(
+        run=run,
+        rounds=settings.rounds,
+        seed=settings.seed,
+        quorum=settings.server.quorum,
+        weighting=counting,
+        settings={"fit": fit, "measure": measure} | ({"evaluate": evaluate} if evaluate["rows"] else {}),
+    )

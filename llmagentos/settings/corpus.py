@@ -15,11 +15,11 @@ class PartitionSettings:
     column: str | None = None
     """The field that ``field`` and ``dirichlet`` read: by default the name of the file, and a named
     corpus has its own (chapter, sector, role, organisation)."""
-    values: list[str] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
     """Values of the field whose rows are used, all by default; with ``by: field`` each is an agent,
     by default the four that a named corpus starts from, then the largest, ``agents`` in all."""
     agents: int = 4
-    """Number of agents, where ``values`` does not say."""
+    """Number of agents, where ``groups`` does not say."""
     alpha: float = 0.5
     """Concentration of the Dirichlet draw over labels or sizes; small is skewed
     (Yurochkin et al. 2019, arXiv:1905.12022)."""

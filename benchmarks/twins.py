@@ -1,0 +1,101 @@
+"""Every native kernel beside its plain twin: native code that does not win is removed.
+
+    python benchmarks/twins.py
+
+One thread, processor time, in turn. Equal results are checked first. Prints a Markdown table.
+"""
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from statistics import median
+
+import ml_dtypes
+import numpy as np
+import torch
+from rows import machine, seconds, spread
+
+from llmagentos.kernels import _native, reference
+
+RATES = (0.1, 0.9, 0.99, 1e-3)
+
+Work = Callable[[], object]
+
+
+def averages(twin: object, values: int) -> dict[str, tuple[Work, np.ndarray]]:
+    """Name to work and the vector that it fills: what reads many rows."""
+    anchor, *rows = np.random.default_rng(0).standard_normal((11, values), np.float32)
+    halves = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
+    weights = [0.1] * len(rows)
+    out = np.zeros(values, np.float32)
+    sums = np.zeros(values)
+    works = {"average_step, 10 x float32": (rows, out)}
+    works |= {
+        f"average_step, 10 x {n}": ([r.astype(t) for r in rows], out) for n, t in halves.items()
+    }
+    pairs = {
+        name: (partial(twin.average_step, out, anchor, 1.0, each, weights, 1), out)
+        for name, (each, out) in works.items()
+    }
+    return pairs | {
+        "inspect": (partial(twin.inspect, rows[0], 1), out),
+        "accumulate": (partial(twin.accumulate, sums, rows[0], 0.1, 1), sums),
+        "finish_step": (partial(twin.finish_step, out, anchor, 1.0, sums, 1), out),
+    }
+
+
+def steps(twin: object, values: int) -> dict[str, tuple[Work, np.ndarray]]:
+    """Name to work and the vectors that it fills: what goes value by value."""
+    w, m, v, delta = np.random.default_rng(1).random((4, values), np.float32)
+    out = np.zeros((3, values), np.float32)
+    momentum = partial(twin.momentum_step, (out[0], out[1]), (w, m, delta), 0.1, 0.9, 1)
+    adaptive = {
+        name: (partial(getattr(twin, name), tuple(out), (w, m, v, delta), RATES, 1), out)
+        for name in ("adam_step", "yogi_step", "adagrad_step")
+    }
+    gradient = delta.copy()
+    proximal = partial(twin.proximal, gradient, w, m, 1e-3, 1)
+    return {"momentum_step": (momentum, out)} | adaptive | {"proximal": (proximal, gradient)}
+
+
+def torch_proximal(values: int) -> Work:
+    """The correction as one would write it in torch, in float32."""
+    gradient, weights, anchor = torch.rand(3, values).unbind()
+    return lambda: gradient.add_(weights - anchor, alpha=1e-3)
+
+
+def main() -> None:
+    """Checks, times in turn, prints."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--values", type=int, default=4_000_000)
+    parser.add_argument("--repeats", type=int, default=7)
+    settings = parser.parse_args()
+    torch.set_num_threads(1)
+    ours, plain = (
+        {**averages(t, settings.values), **steps(t, settings.values)} for t in (_native, reference)
+    )
+    print(machine(settings.values, torch=torch.__version__), end="\n\n")
+    print("| kernel | native, ms: median (min to max) | plain twin, ms | times native |")
+    print("|---|---|---|---|")
+    for name, (work, result) in ours.items():
+        twin, expected = plain[name]
+        work(), twin()
+        assert result.tobytes() == expected.tobytes(), f"{name} differs from its twin"
+        line(name, work, twin, settings.repeats)
+    line(
+        "proximal, against torch",
+        ours["proximal"][0],
+        torch_proximal(settings.values),
+        settings.repeats,
+    )
+
+
+def line(name: str, work: Work, twin: Work, repeats: int) -> None:
+    """Prints one row, the two timed in turn."""
+    pairs = [(seconds(work, 1), seconds(twin, 1)) for _ in range(repeats)]
+    native, plain = (list(times) for times in zip(*pairs, strict=True))
+    print(f"| {name} | {spread(native)} | {spread(plain)} | {median(plain) / median(native):.1f} |")
+
+
+if __name__ == "__main__":
+    main()

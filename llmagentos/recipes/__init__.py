@@ -1,0 +1,1 @@
+"""The programs, and the settings files that they come with."""

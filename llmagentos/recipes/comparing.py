@@ -1,0 +1,53 @@
+"""What federation is worth: each agent alone, and all text in one place, with the same budget."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from llmagentos.engines import InProcessEngine, Trainer
+from llmagentos.federation import Federation, measure, run
+from llmagentos.journal import Journal
+from llmagentos.recipes.session import CENTRAL, Session, enrolled, plan_of
+from llmagentos.settings import RunSettings
+from llmagentos.strategies import fedavg
+
+Losses = dict[str, float]
+
+
+def compare(session: Session, trainer: Trainer, folder: Path) -> dict[str, Any]:
+    """Held-out losses by silo of local-only adapters and of a central one.
+
+    Each is a federation of one, with a journal of its own, so it resumes like any other run.
+    Local-only trains the same steps; central as many as all agents together.
+    """
+    settings = replace(session.settings, local=replace(session.settings.local, mu=0.0))
+    steps = settings.local.steps * len(session.silos)
+    pooled = replace(settings, local=replace(settings.local, steps=steps))
+    local = {
+        silo.name: alone(silo.name, settings, session, trainer, folder / f"local-{number}")
+        for number, silo in enumerate(session.silos, 1)
+    }
+    central = alone(CENTRAL, pooled, session, trainer, folder / "central")
+    return {"local": local, "central": central}
+
+
+def alone(
+    agent: str, settings: RunSettings, session: Session, trainer: Trainer, folder: Path
+) -> Losses:
+    """Held-out loss on every silo of an adapter that one agent trained."""
+    with Journal(folder) as journal:
+        run_id = journal.begin(session.layout, session.facts, session.first_state)
+        plan = plan_of(settings, run_id)
+        engine = InProcessEngine(trainer, {agent: enrolled(session.trainer.silos[agent])})
+        unwatched = {kind: how for kind, how in plan.settings.items() if kind != "evaluate"}
+        parts = Federation(fedavg(), engine, journal, replace(plan, settings=unwatched))
+        for _ in run(parts):
+            journal.forget(updates=True)
+        everyone = replace(parts, engine=InProcessEngine(trainer, session.roster))
+        return losses(measure("measure", journal.state(), everyone))
+
+
+def losses(metrics: Mapping[str, Mapping[str, float]]) -> Losses:
+    """The losses out of metrics by agent."""
+    return {agent: found["loss"] for agent, found in metrics.items()}

@@ -1,0 +1,58 @@
+"""What a run leaves after every round: adapters, metrics, tracked numbers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from llmagentos.corpus import heterogeneity
+from llmagentos.journal import Journal
+from llmagentos.publish import model_card, write_peft_folder
+from llmagentos.recipes.run_folder import RunFolder
+from llmagentos.recipes.session import Session
+
+Metrics = Mapping[str, Mapping[str, float]]
+
+
+def publish(folder: RunFolder, journal: Journal, session: Session) -> None:
+    """The folder shows the last closed round; publishing it again changes nothing.
+
+    ``adapter/`` is the global adapter, ``best/`` that of the lowest held-out loss.
+    """
+    reports = journal.reports()
+    if not reports:
+        return
+    folder.write_metrics(reports)
+    state, config = journal.state(), session.peft_config()
+    card = model_card(card_facts(folder, journal, session))
+    write_peft_folder(folder.adapter, state.adapter, config, card)
+    if best_round(reports) == reports[-1]["round"]:
+        write_peft_folder(folder.best, state.adapter, config, card)
+    journal.forget(updates=not session.settings.keep_updates)
+
+
+def best_round(reports: Sequence[Mapping[str, Any]]) -> int | None:
+    """The first round of the lowest held-out loss; None where nothing was evaluated."""
+    losses = [(r["loss"], r["round"]) for r in reports if r["loss"] is not None]
+    return min(losses)[1] if losses else None
+
+
+def card_facts(folder: RunFolder, journal: Journal, session: Session) -> dict[str, Any]:
+    """What the model card tells."""
+    reports = journal.reports()
+    last = {agent: {"loss": loss} for agent, loss in reports[-1]["agents"].items()}
+    return {
+        "name": folder.path.name,
+        "base": session.settings.model.source,
+        "folder": str(folder.adapter),
+        "rounds": len(reports),
+        "silos": heterogeneity(session.silos),
+        "before": measured(journal, 0),
+        "after": measured(journal, len(reports)) or last,
+        "settings": asdict(session.settings),
+    }
+
+
+def measured(journal: Journal, rounds: int) -> Metrics:
+    """Held-out metrics by agent after some rounds, where they were measured."""
+    answers = journal.answers(rounds, "measure")
+    return {answer.update.agent: answer.update.metrics for answer in answers}

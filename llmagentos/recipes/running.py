@@ -1,0 +1,66 @@
+"""A tuning run from its first measurement to its report."""
+
+from llmagentos.engines import InProcessEngine
+from llmagentos.federation import Federation, measure, run
+from llmagentos.journal import Journal
+from llmagentos.lm.distributed import Leader, follow
+from llmagentos.recipes.command import Command, dump_settings
+from llmagentos.recipes.comparing import compare
+from llmagentos.recipes.display import Display
+from llmagentos.recipes.plan import plan_tables
+from llmagentos.recipes.publishing import publish
+from llmagentos.recipes.resolve import resolved
+from llmagentos.recipes.session import Examples, Session, open_session, plan_of
+from llmagentos.recipes.summary import summarise
+from llmagentos.recipes.trackers import Trackers, check_trackers
+from llmagentos.report import print_summary, round_line, write_report
+from llmagentos.strategies import strategy_of
+
+
+def carry_out(command: Command, examples: Examples, display: Display, *, first: bool) -> None:
+    """Load the model, then show the plan or train; further processes of an agent follow the first."""
+    settings = command.settings if command.resume else resolved(command.settings)
+    check_trackers(settings.trackers)
+    display.line(f"loading {settings.model.source}")
+    session = open_session(settings, examples, display.track)
+    if command.dry_run:
+        display.console.print(plan_tables(session))
+    elif first:
+        command.folder.begin(dump_settings(settings))
+        federate(session, command, display)
+    else:
+        follow(session.trainer)
+
+
+def federate(session: Session, command: Command, display: Display) -> None:
+    """Play the rounds that are missing, publish each, and leave summary and report."""
+    folder, settings = command.folder, session.settings
+    with Journal(folder.journal) as journal, Leader(session.trainer) as trainer:
+        run_id = journal.begin(session.layout, session.facts, session.first_state)
+        engine = InProcessEngine(trainer, session.roster)
+        plan = plan_of(settings, run_id)
+        parts = Federation(strategy_of(settings.server), engine, journal, plan)
+        play(parts, session, command, display)
+        measure("measure", journal.state(), parts)
+        compared = compare(session, trainer, folder.path / "compare") if command.compare else None
+        publish(folder, journal, session)
+        summary = summarise(journal, session, folder, compared)
+    folder.write_summary(summary)
+    write_report(folder.path)
+    print_summary(display.console, summary)
+
+
+def play(parts: Federation, session: Session, command: Command, display: Display) -> None:
+    """The rounds, with what a person and the trackers see of them."""
+    folder, journal = command.folder, parts.journal
+    if journal.state().round == 1:
+        measure("measure", journal.state(), parts)
+    publish(folder, journal, session)
+    loss = next((r["loss"] for r in reversed(journal.reports())), None)
+    with Trackers(session.settings, folder) as trackers:
+        for report in run(parts):
+            publish(folder, journal, session)
+            write_report(folder.path)
+            trackers.log(report)
+            display.line(round_line(vars(report), rounds=parts.plan.rounds, previous=loss))
+            loss = report.loss

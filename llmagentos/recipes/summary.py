@@ -1,0 +1,56 @@
+"""What a run came to."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from llmagentos.corpus import heterogeneity, prompt_ids
+from llmagentos.journal import Journal
+from llmagentos.lm.answer import answer
+from llmagentos.lm.lora import load_vector
+from llmagentos.recipes.publishing import best_round, measured
+from llmagentos.recipes.run_folder import RunFolder
+from llmagentos.recipes.session import Session
+
+ANSWER_TOKENS = 24
+"""New tokens of a sample answer."""
+
+
+def summarise(
+    journal: Journal, session: Session, folder: RunFolder, compared: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """``summary.json``: losses before and after, totals, a sample answer, the comparison if any."""
+    reports = journal.reports()
+    return {
+        "name": folder.path.name,
+        "run": journal.run,
+        "rounds": len(reports),
+        "seconds": round(sum(report["seconds"] for report in reports), 3),
+        "bytes_up": sum(report["bytes_up"] for report in reports),
+        "bytes_down": sum(report["bytes_down"] for report in reports),
+        "best_round": best_round(reports),
+        "trainable": session.layout.size,
+        "model": session.settings.model.source,
+        "adapter": str(folder.adapter),
+        "before": measured(journal, 0),
+        "after": measured(journal, len(reports)),
+        "compare": compared,
+        "sample": sample_answers(journal, session),
+        "silos": heterogeneity(session.silos),
+    }
+
+
+def sample_answers(journal: Journal, session: Session) -> dict[str, str]:
+    """One prompt, answered by the base model and with the global adapter."""
+    silo, asked = session.silos[0], session.settings.sample_prompt
+    prompt = prompt_ids(asked or silo.sample, session.base.tokenizer, session.settings.corpus)
+    model, tokenizer = session.model, session.base.tokenizer
+    load_vector(model, journal.state().adapter.vector)
+    after = answer(model, tokenizer, prompt, ANSWER_TOKENS)
+    with model.disable_adapter():
+        before = answer(model, tokenizer, prompt, ANSWER_TOKENS)
+    told = {"prompt": asked} if asked else {
+        "agent": silo.name,
+        "prompt": silo.sample.prompt,
+        "expected": silo.sample.response,
+    }
+    return {**told, "before": before, "after": after}
