@@ -12,9 +12,10 @@ from llmagentos.errors import JournalError
 from llmagentos.federation import run
 from llmagentos.journal import Journal
 from llmagentos.strategies import fedadam
+from tests.crashing import arm
 from tests.quadratics import federation, first_state, layout_of_size
 
-SPAWN = multiprocessing.get_context("fork")
+FORK = multiprocessing.get_context("fork")
 
 
 def final_bits(folder):
@@ -34,31 +35,9 @@ def play(folder, killed_at=None):
     parts.journal.close()
 
 
-def arm(countdown):
-    """SIGKILL this process at one of its fsyncs, renames, deletions or database writes."""
-    remaining = [countdown]
-
-    def count():
-        remaining[0] -= 1
-        if remaining[0] < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def counted(work):
-        def wrapped(*args, **kwargs):
-            count()
-            return work(*args, **kwargs)
-
-        return wrapped
-
-    os.fsync = counted(os.fsync)
-    os.replace = counted(os.replace)
-    os.unlink = counted(os.unlink)
-    Journal._execute = counted(Journal._execute)
-
-
 def killed_play(folder, point):
     """Whether a play was killed at that point, in a process of its own."""
-    process = SPAWN.Process(target=play, args=(folder, point))
+    process = FORK.Process(target=play, args=(folder, point))
     process.start()
     process.join()
     assert process.exitcode in (0, -signal.SIGKILL)

@@ -241,8 +241,8 @@ def test_piped_summary_is_plain_text_of_a_hundred_columns():
     text = printed(summary_of(FOUR))
     assert "\x1b" not in text
     assert max(map(len, text.splitlines())) <= 100
-    assert re.search(r"neoplasms +100 +4\.00 +2\.00 +-50 % +54\.6 +7\.39 +50 % +50 %", text)
-    assert re.search(r"mean of agents +400 +4\.00 +2\.00", text)
+    assert re.search(r"neoplasms +100 +4\.00 → 2\.00 +-50 % +54\.6 → 7\.39 +50 % → 50 %", text)
+    assert re.search(r"mean of agents +400 +4\.00 → 2\.00", text)
     assert re.search(r"local: mental +1\.50 +3\.00 +3\.00 +1\.50 +3\.00 +3\.00", text)
     assert re.search(r"local, mean +1\.50 +3\.00", text)
     assert "I am a model [red]made[/red]" in text

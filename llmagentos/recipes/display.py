@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from llmagentos.report import terminal
 
 Item = TypeVar("Item")
 
@@ -13,7 +14,8 @@ class Display:
     """Progress bars by agent on a terminal, and plain lines everywhere."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self.console = Console(quiet=quiet, highlight=False)
+        self.console = terminal()
+        self.console.quiet = quiet
         self._progress = Progress(
             TextColumn("{task.description:<32}"),
             BarColumn(),

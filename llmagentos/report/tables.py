@@ -32,10 +32,7 @@ from llmagentos.report.result import (
 
 MOST_SILOS = 6
 """Columns of the comparison; with more silos it keeps the means only."""
-_SCORES = (
-    *("tokens", "loss before", "after", "change"),
-    *("perplexity", "after", "accuracy", "after"),
-)
+_SCORES = ("tokens", "loss", "change", "perplexity", "accuracy")
 
 
 def terminal(file: TextIO | None = None) -> Console:
@@ -70,7 +67,7 @@ def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
 def before_after_table(rows: Sequence[Change]) -> Table:
     """Held-out loss, perplexity and accuracy of every agent and on the mean."""
     table = _table("Held-out text, before and after")
-    table.add_column("agent", overflow="fold")
+    table.add_column("agent", overflow="fold", min_width=8)
     for heading in _SCORES:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
@@ -83,12 +80,16 @@ def before_after_table(rows: Sequence[Change]) -> Table:
 def _change_cells(row: Change) -> list[RenderableType]:
     cells = [
         count(row.tokens),
-        *(decimal(loss) for loss in row.loss),
+        _from_to(*(decimal(loss) for loss in row.loss)),
         percent(row.relative, "+"),
-        *(rounded(value) for value in row.perplexity),
-        *(percent(share) for share in row.accuracy),
+        _from_to(*(rounded(value) for value in row.perplexity)),
+        _from_to(*(percent(share) for share in row.accuracy)),
     ]
     return [Text(label(row.agent)), *cells]
+
+
+def _from_to(before: str, after: str) -> str:
+    return f"{before} → {after}"
 
 
 def comparison_table(rows: Sequence[Rival]) -> Table:

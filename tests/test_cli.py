@@ -1,0 +1,138 @@
+"""The command line: every setting by flag and by file, and clear words for a wrong one."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llmagentos.errors import SettingError
+from llmagentos.recipes.command import Recipe, dump_settings, load_settings, read_command
+from llmagentos.settings import RunSettings
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+RECIPE = Recipe("fedavg_lora", "A run.")
+
+
+def read(*words, out, recipe=RECIPE):
+    return read_command(recipe, [*words, "--out", str(out)])
+
+
+def test_nothing_said_gives_the_defaults(tmp_path):
+    command = read(out=tmp_path)
+    assert command.settings == RunSettings()
+    assert command.folder.path == tmp_path / "fedavg_lora"
+    assert (command.resume, command.dry_run, command.compare) == (False, False, False)
+
+
+def test_flags_win_over_the_file_and_the_file_over_the_defaults(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("rounds: 5\nlocal:\n  steps: 2\n  lr: 0.1\n")
+    settings = read("--config", str(file), "--local.steps", "7", out=tmp_path).settings
+    assert (settings.rounds, settings.local.steps, settings.local.lr) == (5, 7, 0.1)
+    assert settings.local.batch == RunSettings().local.batch
+
+
+def test_a_door_has_defaults_of_its_own(tmp_path):
+    prox = Recipe("fedprox_lora", "", {"local.mu": 0.01})
+    assert read(out=tmp_path, recipe=prox).settings.local.mu == 0.01
+
+
+def test_settings_survive_their_file(tmp_path):
+    words = ["--corpus.agents", "{north: a b.csv}", "--lora.target_modules", "[all-linear]"]
+    settings = read(*words, "--init-adapter", "x", out=tmp_path).settings
+    assert (settings.corpus.agents, settings.init_adapter) == ({"north": "a b.csv"}, "x")
+    file = tmp_path / "settings.yaml"
+    file.write_text(dump_settings(settings))
+    assert load_settings(file) == settings
+
+
+WRONG = [
+    (["--local.lrr", "1"], "unknown setting local.lrr; did you mean local.lr?"),
+    (["--local.step", "1"], "unknown setting local.step; did you mean local.steps?"),
+    (["--round", "1"], "unknown setting round; did you mean rounds?"),
+    (["--local.steps", "many"], "local.steps: Expected a int. Got value: many"),
+    (["--local.steps", "0"], "local.steps=0: needs at least 1"),
+    (["--server.strategy", "fedadm"], "server.strategy: Expected one of 'fedavg'"),
+    (["--lora.dropout", "1"], r"lora.dropout=1.0: needs to lie in \[0, 1\)"),
+    (["--config", "nowhere.yaml"], "--config='nowhere.yaml': no such file"),
+    (["--seed", "1", "--config", "smoke"], "--config after --seed would undo it"),
+    (["stray"], "unrecognized arguments: stray"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), WRONG, ids=[w[0][0] + w[1][:9] for w in WRONG])
+def test_a_wrong_word_is_named_with_its_remedy(tmp_path, words, message):
+    with pytest.raises(SettingError, match=message):
+        read(*words, out=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("local: {lrr: 1}", "unknown setting local.lrr; did you mean local.lr?"),
+        ("round: 1", "unknown setting round; did you mean rounds?"),
+        ("local: {steps: many}", "local.steps: Expected a int. Got value: many"),
+        ("local: [", "[Pp]roblems parsing config"),
+    ],
+)
+def test_a_wrong_file_is_named_with_its_remedy(tmp_path, text, message):
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    with pytest.raises(SettingError, match=message):
+        read("--config", str(file), out=tmp_path)
+
+
+def begun(tmp_path, name="mine", **settings):
+    from llmagentos.recipes.run_folder import RunFolder
+
+    RunFolder(tmp_path / name).begin(dump_settings(RunSettings(**settings)))
+
+
+def test_a_taken_name_needs_resume(tmp_path):
+    begun(tmp_path)
+    with pytest.raises(SettingError, match="mine exists; add --resume or name another"):
+        read("--name", "mine", out=tmp_path)
+    assert read("--name", "mine", "--resume", out=tmp_path).resume
+
+
+def test_runs_without_a_name_are_numbered_and_the_last_is_resumed(tmp_path):
+    begun(tmp_path, "fedavg_lora")
+    begun(tmp_path, "fedavg_lora-2", seed=5)
+    assert read(out=tmp_path).folder.path.name == "fedavg_lora-3"
+    resumed = read("--resume", out=tmp_path)
+    assert (resumed.folder.path.name, resumed.settings.seed) == ("fedavg_lora-2", 5)
+
+
+def test_a_resumed_run_may_only_get_more_rounds(tmp_path):
+    begun(tmp_path, rounds=3)
+    assert read("--name", "mine", "--resume", "--rounds", "4", out=tmp_path).settings.rounds == 4
+    with pytest.raises(SettingError, match="rounds=2: the run was given 3"):
+        read("--name", "mine", "--resume", "--rounds", "2", out=tmp_path)
+    with pytest.raises(SettingError, match=re.escape("local.lr=0.5: the run has 0.002")):
+        read("--name", "mine", "--resume", "--local.lr", "0.5", out=tmp_path)
+
+
+def test_a_run_that_is_not_there_cannot_be_resumed(tmp_path):
+    with pytest.raises(SettingError, match="there is no run in"):
+        read("--resume", out=tmp_path)
+
+
+@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_settings_file_loads(file, tmp_path):
+    assert read("--config", str(file), out=tmp_path).settings != RunSettings() or file.stem == "fedavg"
+
+
+def test_help_and_setting_errors_need_no_torch():
+    code = (
+        "import sys\nfrom llmagentos.recipes.fedavg_lora import RECIPE, main\n"
+        "assert main(RECIPE, ['--local.lrr', '1']) == 2\n"
+        "try:\n    main(RECIPE, ['--help'])\nexcept SystemExit as end:\n    assert end.code == 0\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "error: unknown setting local.lrr; did you mean local.lr?\n"
+    for word in ("--local.mu", "--init_adapter", "--resume", "--dry-run", "FedProx's mu"):
+        assert word in done.stdout

@@ -1,0 +1,178 @@
+"""The recipes as a user runs them, on the smoke settings: what they leave, and after a crash."""
+
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from llmagentos.journal import Journal
+from tests.crashing import exit_code_of, tune
+
+SMOKE = str(Path(__file__).parent.parent / "recipes" / "smoke.yaml")
+QUICK = ["--config", SMOKE, "--threads", "1", "--local.steps", "2", "--evaluation.final_rows", "4"]
+
+
+def words_for(out, *more):
+    return [*QUICK, "--out", str(out), "--name", "run", *more]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The folder of a run that nothing happened to."""
+    out = tmp_path_factory.mktemp("undisturbed")
+    assert exit_code_of(tune, words_for(out)) == 0
+    return out / "run"
+
+
+def bits(folder):
+    """The journal's final vectors and the published weights, as bytes."""
+    with Journal(folder / "journal") as journal:
+        vectors = {n: v.tobytes() for n, v in journal.state().vectors().items()}
+    return vectors, (folder / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+def metrics(folder):
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{**json.loads(line), "seconds": 0} for line in lines]
+
+
+def test_metrics_have_one_object_a_round(undisturbed):
+    found = metrics(undisturbed)
+    assert [line["round"] for line in found] == [1, 2]
+    for line in found:
+        assert line["agents"].keys() == {"hospital", "bank", "factory", "city"}
+        assert line["loss"] == pytest.approx(np.mean(list(line["agents"].values())))
+        assert line["bytes_down"] == 4 * 3584 * 4
+        assert line["bytes_up"] > line["bytes_down"]
+        assert line["refused"] == {}
+
+
+def test_the_published_adapter_is_the_journals_bit_for_bit_and_peft_loads_it(undisturbed):
+    from peft import PeftModel
+
+    from llmagentos.lm.models import load_base
+    from llmagentos.settings import ModelSettings
+
+    with Journal(undisturbed / "journal") as journal:
+        kept = journal.state().adapter
+    published = load_file(undisturbed / "adapter" / "adapter_model.safetensors")
+    assert {n: t.tobytes() for n, t in published.items()} == {
+        n: t.tobytes() for n, t in kept.tensors.items()
+    }
+    base = load_base(ModelSettings(source="tiny", device="cpu"), 0)
+    model = PeftModel.from_pretrained(base.model, undisturbed / "adapter")
+    loaded = {name.replace(".default", ""): p for name, p in model.named_parameters()}
+    assert all(np.array_equal(loaded[name].detach(), kept[name]) for name in kept.layout.names)
+
+
+def test_the_best_round_is_kept_beside_the_last(undisturbed):
+    summary = json.loads((undisturbed / "summary.json").read_text())
+    losses = [line["loss"] for line in metrics(undisturbed)]
+    assert summary["best_round"] == 1 + int(np.argmin(losses))
+    assert (undisturbed / "best" / "adapter_model.safetensors").is_file()
+
+
+def test_every_agent_learns_something(undisturbed):
+    summary = json.loads((undisturbed / "summary.json").read_text())
+    for agent, before in summary["before"].items():
+        assert summary["after"][agent]["loss"] < before["loss"]
+
+
+def test_losses_are_those_that_were_recorded(undisturbed):
+    """A golden run: a refactor that changes numbers is seen here."""
+    assert [line["loss"] for line in metrics(undisturbed)] == pytest.approx(GOLDEN, rel=1e-4)
+
+
+GOLDEN = [5.471273, 5.397474]
+
+
+def test_report_and_settings_are_left(undisturbed):
+    assert "<svg" in (undisturbed / "report.html").read_text()
+    assert "schedule_rounds: 2" in (undisturbed / "settings.yaml").read_text()
+    assert "not privacy" in (undisturbed / "adapter" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("point", [3, 30, 60, 90, 120, 150, 180])
+def test_a_run_killed_anywhere_and_resumed_ends_with_the_same_bits(undisturbed, tmp_path, point):
+    killed = exit_code_of(tune, words_for(tmp_path), point)
+    assert killed == -signal.SIGKILL
+    begun = (tmp_path / "run" / "settings.yaml").exists()
+    assert exit_code_of(tune, words_for(tmp_path, *["--resume"] * begun)) == 0
+    assert bits(tmp_path / "run") == bits(undisturbed)
+    assert metrics(tmp_path / "run") == metrics(undisturbed)
+
+
+def test_ctrl_c_says_how_to_resume_and_loses_nothing(undisturbed, tmp_path, capfd):
+    assert exit_code_of(tune, words_for(tmp_path), 60, signal.SIGINT) == 130
+    assert "interrupted; nothing is lost" in capfd.readouterr().err
+    assert exit_code_of(tune, words_for(tmp_path, "--resume")) == 0
+    assert bits(tmp_path / "run") == bits(undisturbed)
+
+
+def test_a_resumed_run_may_get_more_rounds(undisturbed, tmp_path):
+    assert exit_code_of(tune, words_for(tmp_path, "--rounds", "1", "--schedule_rounds", "2")) == 0
+    assert exit_code_of(tune, words_for(tmp_path, "--resume", "--schedule_rounds", "2")) == 0
+    assert bits(tmp_path / "run") == bits(undisturbed)
+
+
+def test_kept_updates_stay_and_others_go(tmp_path):
+    assert exit_code_of(tune, words_for(tmp_path, "--keep_updates", "true", "--rounds", "1")) == 0
+    with Journal(tmp_path / "run" / "journal") as journal:
+        assert [a.update.agent for a in journal.answers(1, "fit")] == [
+            "bank",
+            "city",
+            "factory",
+            "hospital",
+        ]
+
+
+def test_comparison_trains_every_agent_alone_and_all_text_together(tmp_path):
+    assert exit_code_of(tune, words_for(tmp_path, "--rounds", "1", "--compare")) == 0
+    compared = json.loads((tmp_path / "run" / "summary.json").read_text())["compare"]
+    agents = {"hospital", "bank", "factory", "city"}
+    assert compared["local"].keys() == compared["central"].keys() == agents
+    assert all(row.keys() == agents for row in compared["local"].values())
+    assert compared["local"]["bank"]["bank"] != compared["local"]["city"]["bank"]
+
+
+def test_a_run_starts_from_an_adapter_that_another_left(undisturbed, tmp_path):
+    start = ["--init-adapter", str(undisturbed / "adapter"), "--rounds", "1"]
+    assert exit_code_of(tune, words_for(tmp_path, *start)) == 0
+    before = json.loads((tmp_path / "run" / "summary.json").read_text())["before"]
+    after = json.loads((undisturbed / "summary.json").read_text())["after"]
+    assert before == after
+
+
+def test_a_dry_run_tells_the_plan_and_writes_nothing(tmp_path, capfd):
+    assert exit_code_of(tune, words_for(tmp_path, "--dry-run")) == 0
+    told = capfd.readouterr().out
+    assert "3,584 of 94,208" in told
+    assert "57,344 up" in told
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--out", "/proc/nowhere"], "--out='/proc/nowhere'"),
+        (["--model.source", "no-such/model"], "no-such/model"),
+        (["--corpus.source", "nowhere.jsonl"], "nowhere.jsonl"),
+        (["--lora.target_modules", "[q_prj]"], "lora.target_modules='q_prj'"),
+        (["--trackers", "[tensorbord]"], "trackers='tensorbord': unknown"),
+        (["--model.device", "cuda"], "model.device='cuda'"),
+        (["--init-adapter", "nowhere"], "nowhere"),
+    ],
+)
+def test_a_wrong_setting_ends_with_2_before_any_work(tmp_path, words, message, capfd):
+    assert exit_code_of(tune, [*QUICK, "--out", str(tmp_path), *words]) == 2
+    assert message in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_trackers_get_the_numbers_of_every_round(tmp_path):
+    words = words_for(tmp_path, "--trackers", "[tensorboard]", "--rounds", "1")
+    assert exit_code_of(tune, words) == 0
+    assert list((tmp_path / "run" / "trackers").rglob("events.*"))
