@@ -107,7 +107,9 @@ def test_a_run_killed_anywhere_and_resumed_ends_with_the_same_bits(undisturbed, 
 
 def test_ctrl_c_says_how_to_resume_and_loses_nothing(undisturbed, tmp_path, capfd):
     assert exit_code_of(tune, words_for(tmp_path), 60, signal.SIGINT) == 130
-    assert "interrupted; nothing is lost" in capfd.readouterr().err
+    told = capfd.readouterr().err
+    assert "interrupted; nothing is lost. Go on with: python -m llmagentos" in told
+    assert "--name run --resume" in told
     assert exit_code_of(tune, words_for(tmp_path, "--resume")) == 0
     assert bits(tmp_path / "run") == bits(undisturbed)
 

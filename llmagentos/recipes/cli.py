@@ -13,8 +13,9 @@ from llmagentos.errors import SettingError
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
-SHIPPED = Path(__file__).parent / "settings"
-"""Where an installed package keeps the settings files of the repository's ``recipes/``."""
+_HERE = Path(__file__).parent
+SHIPPED = next(f for f in (_HERE / "settings", _HERE.parents[1] / "recipes") if f.is_dir())
+"""The settings files: in an installed package beside the programs, else the repository's own."""
 
 
 def parser_for(

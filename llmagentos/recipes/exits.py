@@ -8,23 +8,26 @@ from types import FrameType
 
 from llmagentos.errors import LLMAgentOSError, SettingError
 
-INTERRUPTED = 130
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def exit_code(program: Callable[[], None], resume_hint: str = "") -> int:
-    """Run a program and say in one line on standard error why it did not finish."""
+def exit_code(program: Callable[[], None], go_on: Callable[[], str] = str) -> int:
+    """Run a program and say on standard error, in a line, why it did not finish.
+
+    ``go_on`` says how to go on from where an interrupted program stopped, once that is known.
+    """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         program()
     except SettingError as error:
-        return _say(error, 2)
+        return _say(f"error: {error}", 2)
     except KeyboardInterrupt:
-        return _say(f"interrupted; nothing is lost{resume_hint}", INTERRUPTED)
+        return _say(f"interrupted; nothing is lost. {go_on()}".rstrip(), 130)
     except LLMAgentOSError as error:
-        return _say(error, 1)
+        return _say(f"error: {error}. {go_on()}".rstrip(), 1)
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return _say(f"{error}{'; make room, then' + resume_hint if full else ''}", 1)
+        room = " Make room first." if error.errno in FULL else ""
+        return _say(f"error: {error}.{room} {go_on()}".rstrip(), 1)
     return 0
 
 
@@ -32,6 +35,6 @@ def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
     raise KeyboardInterrupt
 
 
-def _say(message: object, code: int) -> int:
-    print(f"{'error: ' if code != INTERRUPTED else ''}{message}", file=sys.stderr)
+def _say(message: str, code: int) -> int:
+    print(message, file=sys.stderr)
     return code
