@@ -1,1 +1,61 @@
-"""Organisations fine-tune one language model together; their text never leaves the house."""
+"""Organisations fine-tune one language model together; their text never leaves the house.
+
+The names below are found when they are first used, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llmagentos.adapter import Adapter, Layout
+    from llmagentos.api import FederatedLearning
+    from llmagentos.errors import (
+        CorpusError,
+        Damaged,
+        JournalError,
+        LLMAgentOSError,
+        ModelError,
+        QuorumError,
+        Refused,
+        SettingError,
+    )
+    from llmagentos.settings import RunSettings, ServerSettings
+
+__version__ = version("llmagentos")
+
+__all__ = [
+    "Adapter",
+    "CorpusError",
+    "Damaged",
+    "FederatedLearning",
+    "JournalError",
+    "LLMAgentOSError",
+    "Layout",
+    "ModelError",
+    "QuorumError",
+    "Refused",
+    "RunSettings",
+    "ServerSettings",
+    "SettingError",
+    "__version__",
+]
+
+_HOMES = {
+    "Adapter": "llmagentos.adapter",
+    "Layout": "llmagentos.adapter",
+    "FederatedLearning": "llmagentos.api",
+    "RunSettings": "llmagentos.settings",
+    "ServerSettings": "llmagentos.settings",
+}
+"""Modules of the public names; the others are errors."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES.get(name, "llmagentos.errors")), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -26,7 +26,7 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Plan:
-    """How long a run is, what it is seeded with, who counts for how much, what agents are told.
+    """How long a run is, its seed, who counts for how much, and what agents are told.
 
     ``settings`` are those of the tasks by kind; without ``evaluate`` rounds are not evaluated.
     """
@@ -58,7 +58,7 @@ def run(parts: Federation) -> Iterator[RoundReport]:
 
 
 def play_round(state: ServerState, parts: Federation) -> tuple[ServerState, RoundReport]:
-    """Every drawn agent trains, what counts is combined into the next state, the round is closed."""
+    """The next state: drawn agents train, what counts is combined, and the round is closed."""
     start = time.monotonic()
     strategy, journal = parts.strategy, parts.journal
     rng = generator(parts.plan.seed, "cohort", state.round)
@@ -83,7 +83,7 @@ def play_round(state: ServerState, parts: Federation) -> tuple[ServerState, Roun
 
 
 def measure(kind: Kind, state: ServerState, parts: Federation) -> dict[str, Mapping[str, float]]:
-    """Held-out metrics of a state's adapter by agent; none when the plan does not want this kind."""
+    """Held-out metrics of a state's adapter by agent; none when the plan has no such task."""
     if kind not in parts.plan.settings:
         return {}
     ask([task_for(agent, kind, state, parts) for agent in parts.engine.roster], parts)

@@ -7,14 +7,11 @@ the bits of a run that never was.
 
 import json
 import secrets
-import signal
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -22,6 +19,7 @@ from filelock import FileLock, Timeout
 from llmagentos.adapter import Layout
 from llmagentos.codecs import pack, unpack
 from llmagentos.errors import JournalError, Refused
+from llmagentos.interrupts import unbroken
 from llmagentos.messages import Failure, Kind, Task, Update, decode
 from llmagentos.state import ServerState, restored
 from llmagentos.store import Store
@@ -136,12 +134,12 @@ class Journal:
 
     def record(self, task: Task, body: bytes, squared_norm: float) -> None:
         """Keep an admitted update; a repeat is dropped."""
-        with _unbroken():
+        with unbroken():
             self._insert_answer(task, self._store.put(body), squared_norm, None)
 
     def refuse(self, task: Task, reason: str) -> None:
         """Keep why an agent has no update in this round."""
-        with _unbroken():
+        with unbroken():
             self._insert_answer(task, None, None, reason)
 
     def _insert_answer(
@@ -186,7 +184,7 @@ class Journal:
 
     def decide(self, round_: int, members: Sequence[str]) -> None:
         """Fix who counts in a round."""
-        with _unbroken():
+        with unbroken():
             self._execute(
                 "UPDATE rounds SET members=? WHERE round=?", (json.dumps(members), round_)
             )
@@ -197,7 +195,7 @@ class Journal:
 
     def close_round(self, state: ServerState, report: Mapping[str, Any]) -> None:
         """Close the open round with its report and open the next one with its state."""
-        with _unbroken():
+        with unbroken():
             body = self._put_state(state)
             with self._transaction():
                 self._execute(
@@ -250,19 +248,3 @@ class Journal:
             self._execute("ROLLBACK")
             raise
         self._execute("COMMIT")
-
-
-@contextmanager
-def _unbroken() -> Iterator[None]:
-    """Ctrl-C waits until the entry is written."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    waiting: list[tuple[int, FrameType | None]] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: waiting.append((number, frame)))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if waiting and callable(before):
-            before(*waiting[0])

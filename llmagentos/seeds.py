@@ -6,7 +6,7 @@ import numpy as np
 
 
 def seed_of(*purpose: int | str) -> int:
-    """A 63-bit seed from a run's seed and a purpose, the same on every machine and in every order."""
+    """A 63-bit seed from a run's seed and a purpose, the same on every machine."""
     digest = hashlib.sha256("\0".join(map(str, purpose)).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 

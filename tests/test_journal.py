@@ -146,7 +146,7 @@ def test_a_full_disk_is_a_clear_error_and_the_run_goes_on_after_room_is_made(tmp
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
     try:
-        with pytest.raises((JournalError, OSError), match="large|cannot be written|full"):
+        with pytest.raises((JournalError, OSError), match=r"large|cannot be written|full"):
             list(run(parts))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

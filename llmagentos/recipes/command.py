@@ -37,7 +37,7 @@ class Command:
 def read_command(recipe: Recipe, words: Sequence[str]) -> Command:
     """The command, with the settings of the run that it resumes; no file is written.
 
-    Raises ``SettingError`` for a wrong word, a taken name, or a setting that a resume cannot change.
+    Raises ``SettingError`` for a wrong word, a taken name, or a setting that a resume keeps.
     """
     parser = _parser(recipe)
     asked = parse(parser, words)
@@ -86,7 +86,9 @@ def load_settings(path: Path) -> RunSettings:
 
 def _check_resumed(before: RunSettings, after: RunSettings) -> None:
     if after.rounds < before.rounds:
-        raise SettingError(f"rounds={after.rounds}: the run was given {before.rounds}; only more go")
+        raise SettingError(
+            f"rounds={after.rounds}: the run was given {before.rounds}, and may only get more"
+        )
     was, is_ = flat_settings(before), flat_settings(replace(after, rounds=before.rounds))
     for name, value in is_.items():
         if was[name] != value:

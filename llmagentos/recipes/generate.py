@@ -9,6 +9,7 @@ from typing import Literal
 from rich.table import Table
 from rich.text import Text
 
+from llmagentos.errors import SettingError
 from llmagentos.recipes.exits import exit_code
 from llmagentos.recipes.trained import check_adapter, read_asked
 from llmagentos.report import terminal
@@ -42,7 +43,8 @@ class GenerateSettings:
 
     def __post_init__(self) -> None:
         check_adapter(self.adapter)
-        require(bool(self.prompt), "prompt", self.prompt, "write what to answer, in quotes")
+        if not self.prompt:
+            raise SettingError("prompt is not set: write what to answer, in quotes")
         require(self.max_tokens >= 1, "max_tokens", self.max_tokens, "needs at least 1")
 
 

@@ -13,9 +13,10 @@ from llmagentos.settings import RunSettings
 def resolved(settings: RunSettings) -> RunSettings:
     """The settings with no ``auto`` and no absent number in them; a resumed run uses these again.
 
-    ``threads``: the cores that this process may use. ``model.device`` and ``model.dtype``: a GPU and
-    bfloat16 where there are, else the CPU and float32. ``local.precision``: bf16 on such a GPU.
-    ``lora``: that of ``init_adapter`` where one is given. ``server.lr``: 1 for fedavg and fedavgm, else 0.03. ``schedule_rounds``: ``rounds``.
+    ``threads``: the cores that this process may use. ``model.device`` and ``model.dtype``: a GPU
+    and bfloat16 where there are, else the CPU and float32. ``local.precision``: bf16 on such a GPU.
+    ``lora``: that of ``init_adapter`` where one is given. ``server.lr``: 1 for fedavg and fedavgm,
+    else 0.03. ``schedule_rounds``: ``rounds``.
     """
     device = choose_device(settings.model)
     dtype = choose_dtype(settings.model, device)

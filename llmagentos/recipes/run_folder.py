@@ -34,7 +34,7 @@ class RunFolder:
             write_durably(self.settings, settings.encode())
         except OSError as error:
             raise SettingError(
-                f"--out={str(self.path.parent)!r}: cannot be written ({error.strerror}); name another"
+                f"--out={str(self.path.parent)!r}: {error.strerror}; name a folder to write to"
             ) from error
 
     def write_metrics(self, reports: Iterable[Mapping[str, Any]]) -> None:

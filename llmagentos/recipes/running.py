@@ -18,7 +18,7 @@ from llmagentos.strategies import strategy_of
 
 
 def carry_out(command: Command, examples: Examples, display: Display, *, first: bool) -> None:
-    """Load the model, then show the plan or train; further processes of an agent follow the first."""
+    """Load the model, then show the plan or train; an agent's further processes follow."""
     settings = command.settings if command.resume else resolved(command.settings)
     check_trackers(settings.trackers)
     display.line(f"loading {settings.model.source}")

@@ -99,13 +99,14 @@ def plan_of(settings: RunSettings, run: str) -> Plan:
     counting, evaluation = settings.server.counting, settings.evaluation
     horizon = settings.schedule_rounds or settings.rounds
     fit = {**asdict(settings.local), "horizon": horizon, "weighting": counting}
-    evaluate = {"rows": evaluation.rows, "batch": evaluation.batch}
-    measure = {"rows": evaluation.final_rows, "batch": evaluation.batch}
+    rows, batch = evaluation.rows, evaluation.batch
+    evaluate = {"evaluate": {"rows": rows, "batch": batch}} if rows else {}
+    measure = {"rows": evaluation.final_rows, "batch": batch}
     return Plan(
         run=run,
         rounds=settings.rounds,
         seed=settings.seed,
         quorum=settings.server.quorum,
         weighting=counting,
-        settings={"fit": fit, "measure": measure} | ({"evaluate": evaluate} if evaluate["rows"] else {}),
+        settings={"fit": fit, "measure": measure, **evaluate},
     )

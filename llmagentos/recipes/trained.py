@@ -66,6 +66,10 @@ def _shared(source: Path, names: Sequence[str]) -> dict[str, Any]:
 
 def check_adapter(folder: str) -> None:
     """Raise ``SettingError`` unless the folder holds an adapter; what it holds is read later."""
+    if not folder:
+        raise SettingError(
+            "adapter is not set: name a PEFT folder, as in --adapter runs/NAME/adapter"
+        )
     if (Path(folder) / "adapter_config.json").is_file():
         return
     remedy = "no adapter_config.json there; set the folder that a run or PEFT wrote"

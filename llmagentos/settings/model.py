@@ -18,7 +18,7 @@ class ModelSettings:
     revision: str | None = None
     """Branch, tag or commit of a hub model."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Type of the frozen weights; ``auto`` is float32 on a CPU and bfloat16 on a GPU that has it."""
+    """Type of the frozen weights; ``auto`` is bfloat16 on a GPU that has it, else float32."""
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` takes a GPU where there is one."""
 

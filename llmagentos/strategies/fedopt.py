@@ -33,7 +33,10 @@ def fedavgm(lr: float = 1.0, beta: float = 0.9) -> Strategy:
 def fedadam(
     lr: float = 0.03, beta1: float = 0.9, beta2: float = 0.99, tau: float = 1e-3
 ) -> Strategy:
-    """Moments m = beta1 m + (1-beta1) d and v = beta2 v + (1-beta2) d^2 of d; x += lr m / (sqrt(v) + tau)."""
+    """Both moments of d decay: m = beta1 m + (1-beta1) d; v = beta2 v + (1-beta2) d^2.
+
+    x += lr m / (sqrt(v) + tau).
+    """
     rule = partial(kernels.adam_step, lr=lr, beta1=beta1, beta2=beta2, tau=tau)
     return _adaptive(rule, tau)
 

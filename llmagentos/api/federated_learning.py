@@ -1,0 +1,184 @@
+"""Federated learning of any torch model, as one object."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from copy import deepcopy
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+from rich.console import Console
+from torch import nn
+from torch.optim import Optimizer
+
+from llmagentos.adapter import Adapter
+from llmagentos.api.batches import batches_of
+from llmagentos.api.clients import Client, client_of
+from llmagentos.api.display import round_bar, summary_line
+from llmagentos.api.optimizers import fresh_optimizer
+from llmagentos.api.strategy import proximal_mu, server_settings, with_mean_buffers
+from llmagentos.api.trainer import ClientTrainer, Loss
+from llmagentos.api.weights import ModelWeights
+from llmagentos.engines import InProcessEngine
+from llmagentos.errors import QuorumError, SettingError
+from llmagentos.federation import Federation, Plan, run
+from llmagentos.journal import Journal
+from llmagentos.messages import Enrolled
+from llmagentos.round_report import RoundReport
+from llmagentos.settings import ServerSettings
+from llmagentos.settings.checks import require
+from llmagentos.state import ServerState
+
+
+class FederatedLearning:
+    """Clients in this process train one model together; each sees its own data only.
+
+    >>> fl = FederatedLearning(model, loss_fn, torch.optim.SGD(model.parameters(), lr=0.1))
+    >>> fl.add_client(north)
+    >>> fl.add_client(south)
+    >>> fl.train(num_rounds=10)
+    >>> global_model = fl.get_global_model()
+
+    ``model`` is any torch module, a PEFT model included; it stays as it is, and copies of it are
+    trained and returned. Its trainable parameters and saved floating-point buffers are averaged in
+    float32, whatever their own type; other buffers keep their values. Batches are moved to its
+    device. A batch is a pair ``(input, target)``, for ``loss_fn(model(input), target)``, or a
+    mapping, for ``loss_fn(model(**batch), batch)``, in which ``forward`` gets the fields it has
+    arguments for. ``optimizer`` is made afresh for every client and round: from an instance its
+    class and settings, with its groups, are taken (of one over another model's parameters the
+    same, if it has one group); or it is a class, or a function of a list of parameters.
+
+    With ``folder`` the rounds are kept there, and the same calls in another process go on where
+    these have stopped and end with the same bits, if model, clients and arguments are the same.
+    What the caller's code draws elsewhere than from torch's generators is the caller's to seed.
+    Wrong use raises ``SettingError``, which names the argument and the remedy.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_fn: Loss,
+        optimizer: Optimizer | Callable[[list[nn.Parameter]], Optimizer],
+        *,
+        folder: str | Path | None = None,
+    ) -> None:
+        if not isinstance(model, nn.Module):
+            raise SettingError(f"model={model!r}: needs to be a torch.nn.Module")
+        require(callable(loss_fn), "loss_fn", loss_fn, "needs to be callable with (output, target)")
+        self._weights = ModelWeights(deepcopy(model))
+        self._clients: dict[str, Client] = {}
+        fresh = fresh_optimizer(optimizer, model)
+        fresh(self._weights.parameters)
+        self._trainer = ClientTrainer(self._weights, loss_fn, fresh, self._clients)
+        adapter = Adapter(self._weights.layout, self._weights.vector())
+        self._state = ServerState(1, adapter)
+        self._rounds = 0
+        self._folder = None if folder is None else Path(folder)
+        self._facts = {} if folder is None else {"model": self._weights.hash()}
+
+    def add_client(
+        self,
+        name: Any = None,
+        data: Any = None,
+        *,
+        weight: float | None = None,
+        steps: int | None = None,
+        batch_size: int | None = None,
+    ) -> None:
+        """One more client trains in the rounds to come: ``add_client(data)`` or with a name first.
+
+        ``data`` is a DataLoader, a torch or ``datasets`` dataset, or a list of pairs or mappings.
+        A DataLoader makes its own batches, and its shuffling follows from the seed; other data
+        is shuffled anew in every pass and read in batches of ``batch_size``, 8 unless given.
+        ``weight`` is what the client counts for in the average, by default its number of rows;
+        among three and more none counts for over ten times the median. It takes ``steps``
+        optimizer steps a round, by default one pass over its data.
+        """
+        if data is None:
+            name, data = f"client-{len(self._clients) + 1}", name
+        if not isinstance(name, str) or not name:
+            raise SettingError(f"name={name!r}: needs to be text; call add_client(name, data)")
+        if data is None or isinstance(data, str):
+            raise SettingError(f"data={data!r}: give the rows or batches of client {name!r}")
+        if name in self._clients:
+            raise SettingError(f"name={name!r}: a client has this name already; choose another")
+        self._clients[name] = client_of(
+            name, data, weight=weight, steps=steps, batch_size=batch_size
+        )
+
+    def train(
+        self,
+        num_rounds: int,
+        strategy: str | ServerSettings = "fedavg",
+        *,
+        mu: float | None = None,
+        seed: int = 0,
+        verbose: bool = True,
+    ) -> list[RoundReport]:
+        """The reports of the next ``num_rounds`` rounds, which were played unless kept already.
+
+        ``strategy`` is fedavg, fedprox, fedavgm, fedadam, fedyogi or fedadagrad, or settings that
+        say more. ``mu`` is FedProx's pull to the global model, 0.01 unless given for fedprox, 0
+        else. The server's moments are kept from call to call. ``seed`` decides what is drawn:
+        order of rows, dropout, sampled clients. With a strategy by name every client has to
+        answer, and what one of them raises is raised here; settings say in ``quorum`` how many
+        may fail. Interrupted and called again, it plays the rounds that are missing.
+        """
+        require(num_rounds >= 1, "num_rounds", num_rounds, "needs at least 1")
+        if not self._clients:
+            raise SettingError("there is no client: call add_client before train")
+        server, pull = server_settings(strategy), proximal_mu(strategy, mu)
+        first, last = self._rounds + 1, self._rounds + num_rounds
+        with self._journal() as journal, round_bar(first - 1, last, verbose=verbose) as show:
+            plan = Plan(
+                run=journal.begin(self._weights.layout, self._facts, lambda: self._state),
+                rounds=last,
+                seed=seed,
+                quorum=server.quorum,
+                weighting=server.counting,
+                settings={"fit": {"mu": pull, "weighting": server.counting}},
+            )
+            averaging = with_mean_buffers(server, self._weights.in_buffers)
+            self._play(Federation(averaging, self._engine(), journal, plan), show)
+            kept = [RoundReport(**report) for report in journal.reports()]
+        self._rounds = last
+        reports = [report for report in kept if first <= report.round <= last]
+        Console(quiet=not verbose, highlight=False).print(summary_line(reports))
+        return reports
+
+    def get_global_model(self) -> nn.Module:
+        """A copy of the model with the weights of the last round, in the mode it was given in."""
+        self._weights.load(self._state.adapter.vector)
+        return deepcopy(self._weights.model)
+
+    def evaluate(self, data: Any, batch_size: int | None = None) -> float:
+        """The global model's loss on data as ``add_client`` takes it, the mean over batches."""
+        self._weights.load(self._state.adapter.vector)
+        return self._trainer.mean_loss(batches_of(data, batch_size))
+
+    def _play(self, parts: Federation, show: Callable[[RoundReport], None]) -> None:
+        """The plan's rounds are closed, and the state is that of the round after them."""
+        self._state = parts.journal.state()
+        try:
+            for report in run(parts):
+                self._state = parts.journal.state()
+                parts.journal.forget(updates=True)
+                show(report)
+        except QuorumError as shortfall:
+            if self._trainer.error is not None:
+                raise self._trainer.error from shortfall
+            raise
+
+    def _engine(self) -> InProcessEngine:
+        """All clients; what each declares is its weight, here any positive number."""
+        clients = self._clients.values()
+        roster = {client.name: Enrolled(cast("int", client.weight)) for client in clients}
+        return InProcessEngine(self._trainer, roster)
+
+    @contextmanager
+    def _journal(self) -> Iterator[Journal]:
+        """The journal in the caller's folder, else in one that goes away."""
+        folder = self._folder
+        place = nullcontext(str(folder)) if folder else TemporaryDirectory(prefix="llmagentos-")
+        with place as path, Journal(Path(path)) as journal:
+            yield journal

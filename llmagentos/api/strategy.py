@@ -1,0 +1,66 @@
+"""The strategy of a run, from a name or from settings."""
+
+from dataclasses import replace
+from difflib import get_close_matches
+from math import inf
+from typing import Any, get_args, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmagentos.errors import SettingError
+from llmagentos.settings import ServerSettings
+from llmagentos.settings.checks import require
+from llmagentos.state import ServerState
+from llmagentos.strategies import Step, Strategy, fedavg, strategy_of
+
+SERVER_SIDE = get_args(get_type_hints(ServerSettings)["strategy"])
+KNOWN = (*SERVER_SIDE, "fedprox")
+FEDPROX_MU = 0.01
+"""FedProx's mu where it is not given."""
+
+
+def server_settings(strategy: str | ServerSettings) -> ServerSettings:
+    """The settings that a name stands for, in which every client has to answer.
+
+    FedProx averages as FedAvg does. Raises ``SettingError`` for a name that is not known, and
+    for weights by tokens, which only a language model's corpus has.
+    """
+    settings = strategy
+    if not isinstance(settings, ServerSettings):
+        name: Any = "fedavg" if settings == "fedprox" else settings
+        settings = ServerSettings(strategy=name, quorum=1.0)
+    if settings.strategy not in SERVER_SIDE:
+        near = get_close_matches(str(settings.strategy), KNOWN, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(KNOWN)}"
+        raise SettingError(f"strategy={settings.strategy!r} is not known; {hint}")
+    remedy = "rows have no tokens here; set examples or uniform, or give add_client weight="
+    require(settings.counting != "tokens", "server.weighting", settings.weighting, remedy)
+    return settings
+
+
+def proximal_mu(strategy: str | ServerSettings, mu: float | None) -> float:
+    """The pull that was asked for: by default none, and ``FEDPROX_MU`` for ``fedprox``."""
+    if mu is None:
+        return FEDPROX_MU if strategy == "fedprox" else 0.0
+    require(0 <= mu < inf, "mu", mu, "needs 0 or more")
+    return mu
+
+
+def with_mean_buffers(settings: ServerSettings, in_buffers: NDArray[np.bool_]) -> Strategy:
+    """The strategy, but buffers become the clients' weighted mean whatever the server's step is.
+
+    They are statistics such as variances, which an adaptive step could make negative.
+    ``in_buffers`` is ``(d,)``.
+    """
+    strategy, mean = strategy_of(settings), fedavg()
+    if not in_buffers.any():
+        return strategy
+
+    def advance(state: ServerState, step: Step) -> ServerState:
+        stepped = strategy.advance(state, step)
+        averaged = mean.advance(state, step).adapter.vector
+        vector = np.where(in_buffers, averaged, stepped.adapter.vector)
+        return state.advanced(vector, **stepped.moments)
+
+    return replace(strategy, advance=advance)

@@ -1,0 +1,147 @@
+"""What a client does with a task: ordinary local training of the shared copy of the model."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from inspect import Parameter, signature
+from typing import Any
+
+import torch
+from accelerate.utils import send_to_device
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from llmagentos.api.clients import Client
+from llmagentos.api.optimizers import Fresh
+from llmagentos.api.proximal import pull_to_here
+from llmagentos.api.weights import ModelWeights, training_mode
+from llmagentos.errors import SettingError
+from llmagentos.messages import Task, Update, answer
+from llmagentos.seeds import seed_of
+
+Loss = Callable[[Any, Any], Any]
+"""``loss_fn(output, target)`` of a pair, ``loss_fn(output, batch)`` of a mapping."""
+
+
+@dataclass
+class ClientTrainer:
+    """Trains one model for every client in turn; a task finds nothing of the one before."""
+
+    weights: ModelWeights
+    loss_fn: Loss
+    optimizer: Fresh
+    clients: Mapping[str, Client]
+    error: Exception | None = None
+    """What the last task that failed has raised."""
+
+    def fit(self, task: Task) -> Update:
+        """The change of the model, ``delta`` ``(d,)``, after the client's steps of a round.
+
+        ``task.settings`` holds ``mu`` and ``weighting``.
+        """
+        begun, client = time.monotonic(), self.clients[task.agent]
+        self.weights.load(task.vectors["adapter"])
+        before = self.weights.vector()
+        try:
+            with _drawn_from(task, self.weights.device), training_mode(self.weights.model, True):
+                loss = self._train(task, client)
+        except Exception as error:
+            self.error = error
+            raise
+        metrics = {"train_loss": loss, "seconds": time.monotonic() - begun}
+        weight = 1.0 if task.settings["weighting"] == "uniform" else client.weight
+        delta = self.weights.vector() - before
+        return answer(task, vectors={"delta": delta}, weight=weight, metrics=metrics)
+
+    def evaluate(self, task: Task) -> Update:
+        """The loss of the dispatched weights on the client's own batches."""
+        self.weights.load(task.vectors["adapter"])
+        return answer(task, metrics={"loss": self.mean_loss(self.clients[task.agent].batches)})
+
+    def _train(self, task: Task, client: Client) -> float:
+        """The mean loss of the steps, each before it was taken."""
+        parameters = self.weights.parameters
+        optimizer = self.optimizer(parameters)
+        pull = pull_to_here(list(parameters.values()), task.settings["mu"])
+        batches = client.batches.of_round(task, client.steps)
+        losses = [_step(optimizer, partial(self.loss, batch), pull) for batch in batches]
+        self.weights.model.zero_grad()
+        return _mean(losses)
+
+    @torch.no_grad()
+    def mean_loss(self, batches: Iterable[Any]) -> float:
+        """The plain mean of the model's losses over batches, in evaluation mode."""
+        with training_mode(self.weights.model, False):
+            return _mean([self.loss(batch).detach() for batch in batches])
+
+    def loss(self, batch: Any) -> Tensor:
+        """The loss of a batch, one number; ``SettingError`` if batch or loss is of no use."""
+        batch = send_to_device(batch, self.weights.device)
+        if isinstance(batch, Mapping):
+            output, target = self.weights.model(**_accepted(self.weights.model, batch)), batch
+        elif isinstance(batch, tuple | list) and len(batch) == 2:
+            output, target = self.weights.model(batch[0]), batch[1]
+        else:
+            raise SettingError(
+                f"data gives a batch of type {type(batch).__name__}; it needs to be a pair "
+                "(input, target) or a mapping of the model's arguments: set a collate_fn"
+            )
+        loss = self.loss_fn(output, target)
+        if isinstance(loss, Tensor) and loss.numel() == 1:
+            return loss
+        found = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise SettingError(f"loss_fn returned {found}; it needs to return a tensor of one value")
+
+
+def _step(optimizer: Optimizer, loss_of: Callable[[], Tensor], pull: Callable[[], None]) -> Tensor:
+    """The loss before one optimizer step; ``pull`` changes the gradients of every pass."""
+    losses = []
+
+    def closure() -> Any:
+        optimizer.zero_grad()
+        loss = loss_of()
+        if not loss.requires_grad:
+            raise SettingError(
+                "loss_fn returned a loss that depends on no trainable parameter; compute it from "
+                "the model's output without detach or item"
+            )
+        loss.backward()  # type: ignore[no-untyped-call]
+        pull()
+        losses.append(loss.detach())
+        return loss
+
+    optimizer.step(closure)
+    if not losses:
+        kind = type(optimizer).__name__
+        raise SettingError(f"optimizer: {kind}.step does not call its closure; use another")
+    return losses[0]
+
+
+def _mean(losses: list[Tensor]) -> float:
+    if not losses:
+        raise SettingError("data is empty: it gave no batch")
+    return torch.stack([loss.float().reshape(()) for loss in losses]).mean().item()
+
+
+def _accepted(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that ``forward`` has arguments for; all where it takes any."""
+    arguments = signature(model.forward).parameters
+    if any(argument.kind is Parameter.VAR_KEYWORD for argument in arguments.values()):
+        return dict(batch)
+    chosen = {name: value for name, value in batch.items() if name in arguments}
+    if not chosen:
+        raise SettingError(
+            f"data has the fields {', '.join(batch)}, the model's forward takes "
+            f"{', '.join(arguments)}: rename the fields, or give pairs (input, target)"
+        )
+    return chosen
+
+
+@contextmanager
+def _drawn_from(task: Task, device: torch.device) -> Iterator[None]:
+    """What torch draws inside, such as dropout, follows from the task; the caller's draws go on."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed_of(task.seed, "client", task.agent, task.round))
+        yield

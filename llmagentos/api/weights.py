@@ -1,0 +1,116 @@
+"""What is averaged of a model, as one flat vector."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from llmagentos.adapter import Layout, Vector
+from llmagentos.errors import SettingError
+
+
+class ModelWeights:
+    """A model's trainable parameters and floating-point buffers as a ``(d,)`` float32 vector.
+
+    Tied parameters count once. Frozen parameters stay out, and so do buffers that are no numbers
+    to average: integers, what is not saved with the model, and constants with infinite values,
+    such as masks. Those go back to what they held at first whenever a vector is loaded.
+    Raises ``SettingError`` for a model that cannot be flattened, naming the parameter.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        for name, parameter in self.parameters.items():
+            _check_parameter(name, parameter)
+        if not sum(parameter.numel() for parameter in self.parameters.values()):
+            raise SettingError("model has no trainable parameter: set requires_grad on some")
+        self.device = next(iter(self.parameters.values())).device
+        saved = model.state_dict().keys()
+        first = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+        self.buffers = {n: b for n, b in first.items() if n in saved and _averaged(n, b)}
+        self._kept = {n: b for n, b in first.items() if n not in self.buffers}
+        tensors = self.parameters | self.buffers
+        self.layout = Layout.order({name: tuple(t.shape) for name, t in tensors.items()})
+
+    @cached_property
+    def in_buffers(self) -> NDArray[np.bool_]:
+        """Which values of the vector are buffers, ``(d,)``."""
+        shapes = zip(self.layout.names, self.layout.shapes, strict=True)
+        marks = {n: np.full(shape, n in self.buffers, np.float32) for n, shape in shapes}
+        return self.layout.join(marks).astype(np.bool_)
+
+    def vector(self) -> Vector:
+        """The values that the model holds, rounded to float32."""
+        tensors = self.parameters | dict(self.model.named_buffers())
+        values = {name: _float32(tensors[name]) for name in self.layout.names}
+        return self.layout.join(values)
+
+    @torch.no_grad()
+    def load(self, vector: Vector) -> None:
+        """The model holds a vector's values, each tensor in its own type and on its device."""
+        for name, values in self.layout.split(vector).items():
+            if name in self.parameters:
+                self.parameters[name].copy_(torch.tensor(values))
+            else:
+                self._assign(name, torch.tensor(values).to(self.buffers[name]))
+        for name, buffer in self._kept.items():
+            self._assign(name, buffer.clone())
+
+    def _assign(self, name: str, buffer: Tensor) -> None:
+        """A buffer is set, not written into: modules may have put another tensor in its place."""
+        owner, _, leaf = name.rpartition(".")
+        setattr(self.model.get_submodule(owner), leaf, buffer)
+
+    def hash(self) -> str:
+        """SHA-256 over sorted names, types, shapes and bytes of all parameters and buffers."""
+        digest = hashlib.sha256()
+        tensors = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
+        for name, tensor in sorted(tensors.items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+            digest.update(flat.cpu().numpy().data)
+        return digest.hexdigest()
+
+
+@contextmanager
+def training_mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """All of the model trains, or evaluates, inside; then each part is in its own mode again."""
+    modes = [(part, part.training) for part in model.modules()]
+    model.train(training)
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def _float32(tensor: Tensor) -> Vector:
+    return np.asarray(tensor.detach().float().cpu().numpy())
+
+
+def _check_parameter(name: str, parameter: nn.Parameter) -> None:
+    """Raise ``SettingError`` unless the parameter is dense, real and there."""
+    if isinstance(parameter, nn.parameter.UninitializedParameter) or parameter.is_meta:
+        raise SettingError(f"model: {name} has no values yet; run one batch through the model")
+    if parameter.layout != torch.strided or not parameter.is_floating_point():
+        kind = f"{parameter.dtype}, {parameter.layout}"
+        raise SettingError(
+            f"model: {name} ({kind}) cannot be averaged as real numbers; set its requires_grad to "
+            "False, or keep it as dense floating-point tensors"
+        )
+
+
+def _averaged(name: str, buffer: Tensor) -> bool:
+    """Whether a buffer is averaged; ``SettingError`` where it can be neither averaged nor kept."""
+    if buffer.layout != torch.strided or buffer.is_complex():
+        raise SettingError(
+            f"model: buffer {name} ({buffer.dtype}, {buffer.layout}) cannot be averaged as real "
+            "numbers; register it with persistent=False, or keep it as dense real tensors"
+        )
+    return buffer.is_floating_point() and bool(torch.isfinite(buffer).all())
