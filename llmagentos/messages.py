@@ -77,8 +77,8 @@ def failure(task: Task, reason: str) -> Failure:
 class Enrolled:
     """What an agent declared when it joined: how much it may weigh."""
 
-    examples: int = 1
-    tokens: int = 1
+    examples: float = 1
+    tokens: float = 1
 
     def weight(self, weighting: str) -> float:
         """The most that an update of this agent may weigh."""

@@ -158,7 +158,7 @@ WRONG = [
     (export, "--adapter {run}/adapter --out {run}", "exists: remove it or name another"),
     (generate, "--prompt x", "adapter is not set"),
     (generate, "--adapter {run}/adapter", "prompt is not set: write what to answer"),
-    (generate, "--adapter {run}/adapter --promt x", "unknown setting promt; did you mean prompt"),
+    (generate, "--adapter {run}/adapter --prompts x", "unknown setting prompts; did you mean prompt"),
 ]
 
 

@@ -39,6 +39,6 @@ def summary_line(reports: Sequence[RoundReport]) -> str:
     course = " -> ".join(f"{loss:.4g}" for loss in losses)
     seconds = sum(report.seconds for report in reports)
     played = f"rounds {reports[0].round} to {reports[-1].round}"
-    return (
-        f"{played}, {len(reports[-1].weights)} clients: training loss {course} in {seconds:.1f} s"
-    )
+    counted = len(reports[-1].weights)
+    who = "1 client" if counted == 1 else f"{counted} clients"
+    return f"{played}, {who}: training loss {course} in {seconds:.1f} s"

@@ -17,10 +17,10 @@ from llmagentos.api.clients import Client, client_of
 from llmagentos.api.display import round_bar, summary_line
 from llmagentos.api.optimizers import fresh_optimizer
 from llmagentos.api.strategy import proximal_mu, server_settings, with_mean_buffers
-from llmagentos.api.trainer import ClientTrainer, Loss
-from llmagentos.api.weights import ModelWeights
+from llmagentos.api.trainer import ClientTrainer, Loss, Stop
+from llmagentos.api.weights import ModelWeights, trainable
 from llmagentos.engines import InProcessEngine
-from llmagentos.errors import QuorumError, SettingError
+from llmagentos.errors import SettingError
 from llmagentos.federation import Federation, Plan, run
 from llmagentos.journal import Journal
 from llmagentos.messages import Enrolled
@@ -65,6 +65,7 @@ class FederatedLearning:
         if not isinstance(model, nn.Module):
             raise SettingError(f"model={model!r}: needs to be a torch.nn.Module")
         require(callable(loss_fn), "loss_fn", loss_fn, "needs to be callable with (output, target)")
+        trainable(model)
         self._weights = ModelWeights(deepcopy(model))
         self._clients: dict[str, Client] = {}
         fresh = fresh_optimizer(optimizer, model)
@@ -120,15 +121,16 @@ class FederatedLearning:
         ``strategy`` is fedavg, fedprox, fedavgm, fedadam, fedyogi or fedadagrad, or settings that
         say more. ``mu`` is FedProx's pull to the global model, 0.01 unless given for fedprox, 0
         else. The server's moments are kept from call to call. ``seed`` decides what is drawn:
-        order of rows, dropout, sampled clients. With a strategy by name every client has to
-        answer, and what one of them raises is raised here; settings say in ``quorum`` how many
-        may fail. Interrupted and called again, it plays the rounds that are missing.
+        order of rows, dropout, sampled clients. What a client's training raises is raised here,
+        unless settings have a ``quorum`` below 1: then that client merely misses the round.
+        Interrupted and called again, it plays the rounds that are missing.
         """
         require(num_rounds >= 1, "num_rounds", num_rounds, "needs at least 1")
         if not self._clients:
             raise SettingError("there is no client: call add_client before train")
         server, pull = server_settings(strategy), proximal_mu(strategy, mu)
         first, last = self._rounds + 1, self._rounds + num_rounds
+        told = {"mu": pull, "weighting": server.counting, "may_fail": server.quorum < 1}
         with self._journal() as journal, round_bar(first - 1, last, verbose=verbose) as show:
             plan = Plan(
                 run=journal.begin(self._weights.layout, self._facts, lambda: self._state),
@@ -136,7 +138,7 @@ class FederatedLearning:
                 seed=seed,
                 quorum=server.quorum,
                 weighting=server.counting,
-                settings={"fit": {"mu": pull, "weighting": server.counting}},
+                settings={"fit": told},
             )
             averaging = with_mean_buffers(server, self._weights.in_buffers)
             self._play(Federation(averaging, self._engine(), journal, plan), show)
@@ -158,16 +160,16 @@ class FederatedLearning:
 
     def _play(self, parts: Federation, show: Callable[[RoundReport], None]) -> None:
         """The plan's rounds are closed, and the state is that of the round after them."""
-        self._state = parts.journal.state()
+        self._state, error = parts.journal.state(), None
         try:
             for report in run(parts):
                 self._state = parts.journal.state()
                 parts.journal.forget(updates=True)
                 show(report)
-        except QuorumError as shortfall:
-            if self._trainer.error is not None:
-                raise self._trainer.error from shortfall
-            raise
+        except Stop as stop:
+            error = stop.error
+        if error is not None:
+            raise error
 
     def _engine(self) -> InProcessEngine:
         """All clients; what each declares is its weight, here any positive number."""

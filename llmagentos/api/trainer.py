@@ -25,7 +25,15 @@ Loss = Callable[[Any, Any], Any]
 """``loss_fn(output, target)`` of a pair, ``loss_fn(output, batch)`` of a mapping."""
 
 
-@dataclass
+class Stop(Exception):
+    """Ends a run with an error of the caller's code, in ``error``."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+@dataclass(frozen=True)
 class ClientTrainer:
     """Trains one model for every client in turn; a task finds nothing of the one before."""
 
@@ -33,13 +41,12 @@ class ClientTrainer:
     loss_fn: Loss
     optimizer: Fresh
     clients: Mapping[str, Client]
-    error: Exception | None = None
-    """What the last task that failed has raised."""
 
     def fit(self, task: Task) -> Update:
         """The change of the model, ``delta`` ``(d,)``, after the client's steps of a round.
 
-        ``task.settings`` holds ``mu`` and ``weighting``.
+        ``task.settings`` holds ``mu``, ``weighting`` and ``may_fail``; unless it may, ``Stop``
+        carries what went wrong past all that would make it a mere failure of this client.
         """
         begun, client = time.monotonic(), self.clients[task.agent]
         self.weights.load(task.vectors["adapter"])
@@ -48,8 +55,9 @@ class ClientTrainer:
             with _drawn_from(task, self.weights.device), training_mode(self.weights.model, True):
                 loss = self._train(task, client)
         except Exception as error:
-            self.error = error
-            raise
+            if task.settings["may_fail"]:
+                raise
+            raise Stop(error) from error
         metrics = {"train_loss": loss, "seconds": time.monotonic() - begun}
         weight = 1.0 if task.settings["weighting"] == "uniform" else client.weight
         delta = self.weights.vector() - before

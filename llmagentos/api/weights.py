@@ -20,16 +20,11 @@ class ModelWeights:
     Tied parameters count once. Frozen parameters stay out, and so do buffers that are no numbers
     to average: integers, what is not saved with the model, and constants with infinite values,
     such as masks. Those go back to what they held at first whenever a vector is loaded.
-    Raises ``SettingError`` for a model that cannot be flattened, naming the parameter.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self.parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
-        for name, parameter in self.parameters.items():
-            _check_parameter(name, parameter)
-        if not sum(parameter.numel() for parameter in self.parameters.values()):
-            raise SettingError("model has no trainable parameter: set requires_grad on some")
+        self.parameters = trainable(model)
         self.device = next(iter(self.parameters.values())).device
         saved = model.state_dict().keys()
         first = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
@@ -92,6 +87,19 @@ def training_mode(model: nn.Module, training: bool) -> Iterator[None]:
 
 def _float32(tensor: Tensor) -> Vector:
     return np.asarray(tensor.detach().float().cpu().numpy())
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The trainable parameters by name, at least one.
+
+    Raises ``SettingError`` for one that cannot be flattened, naming it.
+    """
+    parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    for name, parameter in parameters.items():
+        _check_parameter(name, parameter)
+    if not parameters:
+        raise SettingError("model has no trainable parameter: set requires_grad on some")
+    return parameters
 
 
 def _check_parameter(name: str, parameter: nn.Parameter) -> None:
