@@ -23,5 +23,5 @@ def unbroken() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    for number, _ in waiting[:1]:
-        signal.raise_signal(number)
+    for call in waiting[:1]:
+        signal.raise_signal(call[0])

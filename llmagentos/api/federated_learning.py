@@ -5,7 +5,7 @@ from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import Any
 
 from rich.console import Console
 from torch import nn
@@ -174,7 +174,7 @@ class FederatedLearning:
     def _engine(self) -> InProcessEngine:
         """All clients; what each declares is its weight, here any positive number."""
         clients = self._clients.values()
-        roster = {client.name: Enrolled(cast("int", client.weight)) for client in clients}
+        roster = {client.name: Enrolled(client.weight) for client in clients}
         return InProcessEngine(self._trainer, roster)
 
     @contextmanager

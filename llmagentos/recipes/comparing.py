@@ -21,7 +21,11 @@ def compare(session: Session, trainer: Trainer, folder: Path) -> dict[str, Any]:
     Each is a federation of one, with a journal of its own, so it resumes like any other run.
     Local-only trains the same steps; central as many as all agents together.
     """
-    settings = replace(session.settings, local=replace(session.settings.local, mu=0.0))
+    settings = replace(
+        session.settings,
+        local=replace(session.settings.local, mu=0.0),
+        evaluation=replace(session.settings.evaluation, rows=0),
+    )
     steps = settings.local.steps * len(session.silos)
     pooled = replace(settings, local=replace(settings.local, steps=steps))
     local = {
@@ -40,8 +44,7 @@ def alone(
         run_id = journal.begin(session.layout, session.facts, session.first_state)
         plan = plan_of(settings, run_id)
         engine = InProcessEngine(trainer, {agent: enrolled(session.trainer.silos[agent])})
-        unwatched = {kind: how for kind, how in plan.settings.items() if kind != "evaluate"}
-        parts = Federation(fedavg(), engine, journal, replace(plan, settings=unwatched))
+        parts = Federation(fedavg(), engine, journal, plan)
         for _ in run(parts):
             journal.forget(updates=True)
         everyone = replace(parts, engine=InProcessEngine(trainer, session.roster))

@@ -53,10 +53,10 @@ def memory_bytes(session: Session) -> int:
     weights = sum(p.numel() * p.element_size() for p in session.base.model.parameters())
     tokens = settings.local.batch * settings.corpus.max_tokens
     scores = 5 * config.num_attention_heads * settings.corpus.max_tokens
-    layers = 1 if settings.local.gradient_checkpointing else config.num_hidden_layers
+    layers: int = 1 if settings.local.gradient_checkpointing else config.num_hidden_layers
     half = settings.model.dtype != "float32" or settings.local.precision != "no"
-    activations = layers * tokens * (34 * config.hidden_size + scores) * (1 if half else 2)
-    logits = 2 * 4 * min(tokens * config.vocab_size, LARGEST_CHUNK)
+    activations: int = layers * tokens * (34 * config.hidden_size + scores) * (1 if half else 2)
+    logits: int = 2 * 4 * min(tokens * config.vocab_size, LARGEST_CHUNK)
     return LIBRARIES_BYTES + weights + 5 * 4 * session.layout.size + activations + logits
 
 

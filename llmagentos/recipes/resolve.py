@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from llmagentos.lm.model_adapter import adapter_settings
 from llmagentos.lm.models import choose_device, choose_dtype
@@ -19,15 +20,20 @@ def resolved(settings: RunSettings) -> RunSettings:
     else 0.03. ``schedule_rounds``: ``rounds``.
     """
     device = choose_device(settings.model)
-    dtype = choose_dtype(settings.model, device)
-    precision = resolve_precision(settings.local.precision, device)
     start = settings.init_adapter
+    model: dict[str, Any] = {
+        "device": settings.model.device.replace("auto", device.type),
+        "dtype": str(choose_dtype(settings.model, device)).removeprefix("torch."),
+    }
+    local: dict[str, Any] = {
+        "precision": resolve_precision(settings.local.precision, device),
+    }
     return replace(
         settings,
         lora=adapter_settings(Path(start)) if start else settings.lora,
         threads=settings.threads or len(os.sched_getaffinity(0)),
         schedule_rounds=settings.schedule_rounds or settings.rounds,
-        model=replace(settings.model, device=str(device), dtype=str(dtype).removeprefix("torch.")),
-        local=replace(settings.local, precision=precision),
+        model=replace(settings.model, **model),
+        local=replace(settings.local, **local),
         server=replace(settings.server, lr=settings.server.server_lr),
     )

@@ -18,7 +18,7 @@ from llmagentos.lm.model_adapter import adapter_vector
 from llmagentos.lm.models import Base, load_base
 from llmagentos.lm.precision import accelerator_for
 from llmagentos.lm.trainer import LoraTrainer, Track
-from llmagentos.messages import Enrolled
+from llmagentos.messages import Enrolled, Kind
 from llmagentos.settings import RunSettings
 from llmagentos.state import ServerState
 
@@ -98,15 +98,17 @@ def plan_of(settings: RunSettings, run: str) -> Plan:
     """The run's plan, with what the agents are told in tasks of each kind."""
     counting, evaluation = settings.server.counting, settings.evaluation
     horizon = settings.schedule_rounds or settings.rounds
-    fit = {**asdict(settings.local), "horizon": horizon, "weighting": counting}
-    rows, batch = evaluation.rows, evaluation.batch
-    evaluate = {"evaluate": {"rows": rows, "batch": batch}} if rows else {}
-    measure = {"rows": evaluation.final_rows, "batch": batch}
+    told: dict[Kind, Mapping[str, Any]] = {
+        "fit": {**asdict(settings.local), "horizon": horizon, "weighting": counting},
+        "measure": {"rows": evaluation.final_rows, "batch": evaluation.batch},
+    }
+    if evaluation.rows:
+        told["evaluate"] = {"rows": evaluation.rows, "batch": evaluation.batch}
     return Plan(
         run=run,
         rounds=settings.rounds,
         seed=settings.seed,
         quorum=settings.server.quorum,
         weighting=counting,
-        settings={"fit": fit, "measure": measure, **evaluate},
+        settings=told,
     )

@@ -48,9 +48,13 @@ def sample_answers(journal: Journal, session: Session) -> dict[str, str]:
     after = answer(model, tokenizer, prompt, ANSWER_TOKENS)
     with model.disable_adapter():
         before = answer(model, tokenizer, prompt, ANSWER_TOKENS)
-    told = {"prompt": asked} if asked else {
-        "agent": silo.name,
-        "prompt": silo.sample.prompt,
-        "expected": silo.sample.response,
-    }
+    told = (
+        {"prompt": asked}
+        if asked
+        else {
+            "agent": silo.name,
+            "prompt": silo.sample.prompt,
+            "expected": silo.sample.response,
+        }
+    )
     return {**told, "before": before, "after": after}
