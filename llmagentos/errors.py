@@ -7,6 +7,7 @@
     ├── Refused              one update that the gate turned away; the round goes on
     │   └── Damaged          bytes that are no message; they are asked for again
     ├── QuorumError          too few agents answered for the round to count         exit code 1
+    ├── DivergedError        the server's own step has left the finite numbers          exit code 1
     └── JournalError         the run's folder is damaged, locked or not this run's  exit code 1
 
 A broken invariant is an ``assert``; an absent agent is a ``Failure`` message.
@@ -39,6 +40,10 @@ class Damaged(Refused):
 
 class QuorumError(LLMAgentOSError):
     """Too few updates were counted for the round to close."""
+
+
+class DivergedError(LLMAgentOSError):
+    """The server's own step has left the finite numbers."""
 
 
 class JournalError(LLMAgentOSError):

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field
 from math import ceil, fsum
 from typing import Any
 
+from llmagentos import kernels
 from llmagentos.engines import Engine
-from llmagentos.errors import Damaged, QuorumError, Refused
+from llmagentos.errors import Damaged, DivergedError, QuorumError, Refused
 from llmagentos.gate import admit, cap_weights
 from llmagentos.journal import Answer, Journal
 from llmagentos.messages import Kind, Task, decode
@@ -65,8 +66,9 @@ def play_round(state: ServerState, parts: Federation) -> tuple[ServerState, Roun
     tasks = [task_for(a, "fit", state, parts) for a in strategy.sample(parts.engine.roster, rng)]
     ask(tasks, parts)
     members = decide(state.round, len(tasks), parts)
-    step = strategy.combine(state, weighted(members))
-    advanced = strategy.advance(state, step)
+    updates = weighted(members)
+    advanced = strategy.advance(state, strategy.combine(state, updates))
+    check_finite(advanced)
     losses = {a: found["loss"] for a, found in measure("evaluate", advanced, parts).items()}
     report = RoundReport(
         round=state.round,
@@ -76,10 +78,20 @@ def play_round(state: ServerState, parts: Federation) -> tuple[ServerState, Roun
         bytes_down=sum(vector.nbytes for task in tasks for vector in task.vectors.values()),
         update_norm=change_norm(state, advanced),
         refused=journal.refusals(state.round, "fit"),
-        **training_facts(members, step),
+        **training_facts(members, updates),
     )
     journal.close_round(advanced, asdict(report))
     return advanced, report
+
+
+def check_finite(state: ServerState) -> None:
+    """Raise ``DivergedError`` when the server's own step has left the numbers."""
+    wrong = kernels.inspect(state.adapter.vector).nonfinite
+    if wrong:
+        raise DivergedError(
+            f"round {state.round - 1}: {wrong} values of the new adapter are not finite; "
+            "start another run with a lower server.lr"
+        )
 
 
 def measure(kind: Kind, state: ServerState, parts: Federation) -> dict[str, Mapping[str, float]]:
@@ -159,13 +171,15 @@ def decide(round_: int, asked: int, parts: Federation) -> list[Answer]:
     members = journal.members(round_)
     if members is not None:
         return [answer for answer in answers if answer.update.agent in members]
-    if len(answers) < ceil(quorum * asked):
+    # rounded first, since 0.28 * 25 is a little above 7 in floating point
+    needed = ceil(round(quorum * asked, 9))
+    if len(answers) < needed:
         refused = journal.refusals(round_, "fit")
         journal.forgive(round_)
         told = "; ".join(f"{agent!r}: {reason}" for agent, reason in refused.items())
         raise QuorumError(
             f"round {round_}: {len(answers)} of {asked} updates count, server.quorum={quorum:g} "
-            f"wants {ceil(quorum * asked)}. Refused: {told}"
+            f"wants {needed}. Refused: {told}"
         )
     journal.decide(round_, [answer.update.agent for answer in answers])
     return answers

@@ -36,6 +36,9 @@ def _settle(folder: Path) -> None:
     """The files are on the disk and readable by everyone whom the parent folder lets in."""
     folder.chmod(0o755)
     for path in folder.iterdir():
+        if path.is_dir():
+            _settle(path)
+            continue
         path.chmod(0o644)
         with path.open("rb") as file:
             os.fsync(file.fileno())
@@ -47,5 +50,7 @@ def _move(part: Path, target: Path) -> None:
         part.rename(target)
         return
     for path in sorted(part.iterdir()):
+        if path.is_dir():
+            shutil.rmtree(target / path.name, ignore_errors=True)
         path.replace(target / path.name)
     sync_folder(target)

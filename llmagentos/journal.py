@@ -6,6 +6,7 @@ the bits of a run that never was.
 """
 
 import json
+import logging
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,11 +19,13 @@ from filelock import FileLock, Timeout
 
 from llmagentos.adapter import Layout
 from llmagentos.codecs import pack, unpack
-from llmagentos.errors import JournalError, Refused
+from llmagentos.errors import Damaged, JournalError
 from llmagentos.interrupts import unbroken
 from llmagentos.messages import Failure, Kind, Task, Update, decode
 from llmagentos.state import ServerState, restored
 from llmagentos.store import Store
+
+log = logging.getLogger(__name__)
 
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
@@ -61,7 +64,7 @@ class Journal:
         self._rows = sqlite3.connect(folder / "journal.sqlite", isolation_level=None)
         for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", *SCHEMA):
             self._execute(statement)
-        self._sweep()
+        self._mend()
 
     def close(self) -> None:
         """Let another process have the run."""
@@ -115,8 +118,8 @@ class Journal:
         (layout,) = self._execute("SELECT value FROM facts WHERE name='layout'").fetchone()
         try:
             _, vectors = unpack(self._store.map(body))
-        except Refused as error:
-            raise JournalError(f"state of round {round_} is damaged: {error}") from error
+        except Damaged as error:
+            raise JournalError(f"the state of round {round_} is lost: {error}") from error
         return restored(round_, Layout.from_json(layout), vectors)
 
     def repeats(self, answer: Update | Failure, task: Task) -> bool:
@@ -169,11 +172,13 @@ class Journal:
         return [self._answer(*row) for row in rows]
 
     def _answer(self, agent: str, name: str, squared_norm: float) -> Answer:
-        body = self._store.map(name)
         try:
-            update = decode(body)
-        except Refused as error:
-            raise JournalError(f"the kept update of {agent!r} is damaged: {error}") from error
+            body = self._store.map(name)
+        except Damaged as error:
+            raise JournalError(
+                f"an answer of {agent!r} is lost, resume asks again: {error}"
+            ) from error
+        update = decode(body)
         assert isinstance(update, Update)
         return Answer(update, squared_norm, len(body))
 
@@ -210,22 +215,39 @@ class Journal:
         return [json.loads(report) for (report,) in rows]
 
     def forget(self, *, updates: bool) -> None:
-        """Delete the states of closed rounds and, if ``updates``, what agents sent in them.
+        """Delete what closed rounds leave behind: states, and answers whose numbers are reported.
 
-        Their rows stay, and with them the hash of everything that was counted.
+        The agents' updates too if ``updates``. Their rows stay, and with them their hashes.
         """
-        self._sweep(updates=updates)
-
-    def _sweep(self, *, updates: bool = False) -> None:
-        """Delete files that no row needs, such as those whose row a crash has prevented."""
-        (open_round,) = self._execute("SELECT max(round) FROM rounds").fetchone()
-        states = self._execute("SELECT state FROM rounds WHERE round=?", (open_round,))
-        kept = "SELECT body FROM answers WHERE body IS NOT NULL"
+        spared = ("measure", "measure" if updates else "fit")
         bodies = self._execute(
-            f"{kept} AND (kind<>'fit' OR round>=?)" if updates else kept,
-            (open_round,) if updates else (),
+            "SELECT body FROM answers WHERE body IS NOT NULL AND (kind IN (?, ?) OR round>="
+            " (SELECT max(round) FROM rounds))",
+            spared,
         )
-        self._store.keep({name for (name,) in [*states, *bodies]})
+        self._store.keep({name for (name,) in [*self._open_state(), *bodies]})
+
+    def _mend(self) -> None:
+        """After a crash: files that no row names go, and so do rows of lost files of this round."""
+        rows = self._execute(
+            "SELECT rowid, round, body FROM answers WHERE body IS NOT NULL"
+        ).fetchall()
+        self._store.keep({name for (name,) in self._open_state()} | {name for *_, name in rows})
+        (open_round,) = self._execute("SELECT max(round) FROM rounds").fetchone()
+        for row, round_, name in rows:
+            if round_ >= (open_round or 0):
+                self._drop_if_lost(row, name)
+
+    def _drop_if_lost(self, row: int, name: str) -> None:
+        try:
+            self._store.map(name)
+        except Damaged as error:
+            log.warning("%s; the agent is asked again", error)
+            self._execute("DELETE FROM answers WHERE rowid=?", (row,))
+            self._store.drop(name)
+
+    def _open_state(self) -> list[tuple[str]]:
+        return self._execute("SELECT state FROM rounds ORDER BY round DESC LIMIT 1").fetchall()
 
     def _put_state(self, state: ServerState) -> str:
         return self._store.put(pack({"round": state.round}, state.vectors()))

@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite, nan
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from llmagentos.adapter import Layout, Vector
 from llmagentos.codecs import pack, unpack
-from llmagentos.errors import Damaged, Refused
+from llmagentos.errors import Damaged
 
 Kind = Literal["fit", "evaluate", "measure"]
 """``fit`` trains; ``evaluate`` reads a few held-out rows, ``measure`` more of them."""
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)
@@ -91,12 +93,15 @@ Roster = Mapping[str, Enrolled]
 _TYPES = {"run": str, "round": int, "kind": str, "agent": str}
 _UPDATE = _TYPES | {"layout": str, "weight": float, "metrics": dict}
 _FAILURE = _TYPES | {"reason": str}
+_LONGEST_TEXT = 4096
+_LARGEST_COUNT = 2**53
 
 
 def encode(message: Update | Failure) -> bytes:
-    """The wire file of an answer; a metric that is not finite travels as null."""
+    """The wire file of an answer; a number that is not finite travels as null."""
     if isinstance(message, Failure):
-        return pack(vars(message), {})
+        reason = " ".join(message.reason.split())[:_LONGEST_TEXT]
+        return pack(vars(message) | {"reason": reason}, {})
     fields = {name: getattr(message, name) for name in _UPDATE}
     fields["weight"] = _json_number(message.weight)
     fields["metrics"] = {name: _json_number(value) for name, value in message.metrics.items()}
@@ -110,22 +115,36 @@ def _json_number(value: float) -> float | None:
 def decode(body: Any) -> Update | Failure:
     """The answer in a wire file; its vectors are views of ``body``.
 
-    Raises ``Damaged`` when the bytes are not exactly an answer.
+    Raises ``Damaged`` when the bytes are not exactly an answer. What it says is not checked here.
     """
     fields, vectors = unpack(body)
-    if fields.get("weight", 0) is None:
-        raise Refused("the weight is not finite")
-    if _fits(fields, _FAILURE) and not vectors:
+    if "weight" in fields:
+        fields["weight"] = _number(fields["weight"])
+    sane = all(_sane(value) for value in fields.values()) and fields.get("kind") in KINDS
+    if sane and _fits(fields, _FAILURE) and not vectors:
         return Failure(**fields)
-    if not _fits(fields, _UPDATE):
-        raise Damaged(f"not an answer: {str(fields)[:120]}")
-    metrics = fields.pop("metrics")
-    if not all(value is None or type(value) in (int, float) for value in metrics.values()):
-        raise Damaged("the metrics are not plain numbers")
-    numbers = {name: nan if value is None else float(value) for name, value in metrics.items()}
-    return Update(**fields, vectors=vectors, metrics=numbers)
+    if not sane or not _fits(fields, _UPDATE):
+        raise Damaged(f"not an answer: {ascii(fields)[:120]}")
+    metrics = {name: _number(value) for name, value in fields.pop("metrics").items()}
+    return Update(**fields, vectors=vectors, metrics=metrics)
 
 
 def _fits(fields: Mapping[str, Any], types: Mapping[str, type]) -> bool:
     """Whether there are just these fields with just these types; bool does not pass for int."""
     return set(fields) == set(types) and all(type(fields[name]) is types[name] for name in types)
+
+
+def _sane(value: Any) -> bool:
+    """Whether text can be written and counts can be kept."""
+    if isinstance(value, str):
+        return len(value) <= _LONGEST_TEXT and value.isprintable()
+    return not isinstance(value, int) or 0 <= value <= _LARGEST_COUNT
+
+
+def _number(value: Any) -> float:
+    """A JSON number as a float, null as NaN."""
+    if value is None:
+        return nan
+    if type(value) is not float and not (type(value) is int and abs(value) <= _LARGEST_COUNT):
+        raise Damaged(f"not a plain number: {ascii(value)[:40]}")
+    return float(value)

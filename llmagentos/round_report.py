@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import isfinite, nan, sqrt
 from statistics import fmean
 from typing import Any
 
@@ -46,10 +46,10 @@ def mean_loss(losses: Mapping[str, float]) -> float | None:
 def training_facts(answers: Sequence[Answer], step: Step) -> dict[str, Any]:
     """What the agents' updates say about a round."""
     names = [answer.update.agent for answer in answers]
-    losses = (answer.update.metrics.get("train_loss") for answer in answers)
+    losses = (answer.update.metrics.get("train_loss", nan) for answer in answers)
     return {
         "bytes_up": sum(answer.size_bytes for answer in answers),
-        "train_loss": {n: x for n, x in zip(names, losses, strict=True) if x is not None},
+        "train_loss": {n: x for n, x in zip(names, losses, strict=True) if isfinite(x)},
         "weights": dict(zip(names, step.weights, strict=True)),
         "norms": {n: sqrt(x) for n, x in zip(names, step.squared_norms, strict=True)},
         "cosines": {"names": names, "matrix": cosines(step)},

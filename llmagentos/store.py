@@ -5,35 +5,53 @@ import mmap
 from collections.abc import Collection
 from pathlib import Path
 
-from llmagentos.errors import JournalError
+from llmagentos.errors import Damaged
 from llmagentos.files import write_durably
 
 
 class Store:
-    """A folder of ``cas/<sha256>`` files: written once, never changed, mapped to be read."""
+    """A folder of ``cas/<sha256>`` files: written once, never changed, mapped to be read.
+
+    A file that another process has written is checked against its name before it is first used.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._sound: set[str] = set()
         folder.mkdir(parents=True, exist_ok=True)
 
     def put(self, body: bytes) -> str:
         """The hash under which ``body`` is on the disk."""
         name = hashlib.sha256(body).hexdigest()
-        path = self.folder / name
-        if not path.exists():
-            write_durably(path, body)
+        if name not in self._sound:
+            write_durably(self.folder / name, body)
+            self._sound.add(name)
         return name
 
     def map(self, name: str) -> memoryview:
-        """The file as read-only mapped memory; pages are read when they are used."""
+        """The file as read-only mapped memory; pages are read when they are used.
+
+        Raises ``Damaged`` when it is lost or does not hold what its name says.
+        """
+        path = self.folder / name
         try:
-            with (self.folder / name).open("rb") as file:
-                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            with path.open("rb") as file:
+                body = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         except (OSError, ValueError) as error:
-            raise JournalError(f"{self.folder / name} cannot be read: {error}") from error
+            raise Damaged(f"{path} cannot be read: {error}") from error
+        if name not in self._sound and hashlib.sha256(body).hexdigest() != name:
+            raise Damaged(f"{path} does not hold what was written to it")
+        self._sound.add(name)
+        return body
+
+    def drop(self, name: str) -> None:
+        """Delete one file, if it is there."""
+        self._sound.discard(name)
+        (self.folder / name).unlink(missing_ok=True)
 
     def keep(self, names: Collection[str]) -> None:
         """Delete everything else, half-written files included."""
+        self._sound.intersection_update(names)
         for path in self.folder.iterdir():
             if path.name not in names:
                 path.unlink()

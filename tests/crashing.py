@@ -37,9 +37,20 @@ def tune(words, countdown=None, number=signal.SIGKILL):
     raise SystemExit(main(RECIPE, words))
 
 
-def exit_code_of(work, *args):
-    """How a process of its own ends that does the work; negative is the signal that ended it."""
-    process = SERVER.Process(target=work, args=args)
+def exit_code_of(work, *args, told=os.devnull):
+    """How a process of its own ends that does the work; negative is the signal that ended it.
+
+    What it prints goes to the file ``told``.
+    """
+    process = SERVER.Process(target=tell, args=(told, work, *args))
     process.start()
     process.join()
     return process.exitcode
+
+
+def tell(told, work, *args):
+    """Do the work with the standard streams in a file."""
+    with open(told, "w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        work(*args)

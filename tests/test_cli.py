@@ -57,6 +57,10 @@ WRONG = [
     (["--server.strategy", "fedadm"], "server.strategy: Expected one of 'fedavg'"),
     (["--lora.dropout", "1"], r"lora.dropout=1.0: needs to lie in \[0, 1\)"),
     (["--config", "nowhere.yaml"], "--config='nowhere.yaml': no such file"),
+    (["--config", "/nowhere/smoke.yaml"], "--config='/nowhere/smoke.yaml': no such file"),
+    (["--config", "smoke", "--seed", "1", "--config", "smoke"], "--config after --seed would"),
+    (["--corpus.agents", "{1: a.txt}"], "corpus.agents=1: a name is text; put it in quotes"),
+    (["--schedule_rounds", "0"], "schedule_rounds=0: needs at least 1"),
     (["--seed", "1", "--config", "smoke"], "--config after --seed would undo it"),
     (["stray"], "unrecognized arguments: stray"),
 ]
@@ -87,7 +91,36 @@ def test_a_wrong_file_is_named_with_its_remedy(tmp_path, text, message):
 def begun(tmp_path, name="mine", **settings):
     from llmagentos.recipes.run_folder import RunFolder
 
-    RunFolder(tmp_path / name).begin(dump_settings(RunSettings(**settings)))
+    folder = RunFolder(tmp_path / name)
+    folder.make()
+    folder.begin(dump_settings(RunSettings(**settings)))
+
+
+def test_a_file_that_is_not_utf8_is_named(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_bytes(b"seed: 1 # \xe9")
+    with pytest.raises(SettingError, match="not UTF-8"):
+        read("--config", str(file), out=tmp_path)
+
+
+def test_a_start_that_was_cut_off_at_once_leaves_its_name_free(tmp_path):
+    (tmp_path / "mine" / "journal").mkdir(parents=True)
+    (tmp_path / "mine" / ".settings.yaml.abc.part").write_text("half")
+    assert not read("--name", "mine", out=tmp_path).folder.taken
+    (tmp_path / "mine" / "thesis.txt").write_text("somebody's")
+    with pytest.raises(SettingError, match="mine exists"):
+        read("--name", "mine", out=tmp_path)
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingError, match="is not a folder that you may write to"):
+        read(out=tmp_path / "file")
+
+
+def test_a_run_whose_name_looks_like_a_pattern_is_resumed(tmp_path):
+    begun(tmp_path, "x[1]", seed=5)
+    assert read("--name", "x[1]", "--resume", out=tmp_path).settings.seed == 5
 
 
 def test_a_taken_name_needs_resume(tmp_path):
@@ -133,9 +166,7 @@ def test_help_and_setting_errors_need_no_torch():
         "try:\n    main(RECIPE, ['--help'])\nexcept SystemExit as end:\n    assert end.code == 0\n"
         "assert 'torch' not in sys.modules"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == "error: unknown setting local.lrr; did you mean local.lr?\n"
     for word in ("--local.mu", "--init_adapter", "--resume", "--dry-run", "FedProx's mu"):

@@ -2,13 +2,15 @@
 
 import json
 import logging
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from llmagentos.codecs import pack
 from llmagentos.engines import InProcessEngine, Reply
-from llmagentos.errors import QuorumError
+from llmagentos.errors import DivergedError, QuorumError
 from llmagentos.federation import measure, run
 from llmagentos.messages import Enrolled, answer, encode
 from llmagentos.strategies import fedadagrad, fedadam, fedavg, fedavgm, fedyogi
@@ -94,6 +96,11 @@ def refilled(delta):
 
 
 BAD = {
+    "weight that is not finite": (reworded(weight=None), "weight nan is not in"),
+    "round beyond counting": (reworded(round=2**63), "not an answer"),
+    "kind that is no text": (reworded(kind="\ud800"), "not an answer"),
+    "metric beyond counting": (reworded(metrics={"loss": 10**400}), "not a plain number"),
+    "metric that is text": (reworded(metrics={"loss": "low"}), "not a plain number"),
     "NaN": (refilled([np.nan]), "1 of 1 values are not finite"),
     "infinite": (refilled([np.inf]), "1 of 1 values are not finite"),
     "too long": (refilled([1, 2, 3]), "3 values where the layout has 1"),
@@ -214,3 +221,35 @@ def test_an_answer_is_encoded_to_the_same_bytes_every_time(tmp_path):
     task = task_for("north", "fit", parts.journal.state(), parts)
     update = answer(task, vectors={"delta": np.ones(1, np.float32)}, metrics={"b": 1.0, "a": 2.0})
     assert len({encode(update) for _ in range(20)}) == 1
+
+
+def test_a_server_step_that_leaves_the_numbers_stops_the_run(tmp_path):
+    parts = federation(tmp_path, strategy=fedavg(lr=1e39))
+    with pytest.raises(DivergedError, match=r"round 1: 1 values .* lower server.lr"):
+        list(run(parts))
+    assert parts.journal.state().round == 1
+
+
+def test_a_share_of_the_agents_is_not_rounded_up_by_floating_point(tmp_path):
+    roster = {f"agent{i:02}": Enrolled() for i in range(25)}
+
+    class Few(Quadratic):
+        def fit(self, task):
+            if int(task.agent[-2:]) >= 7:
+                raise MemoryError("away")
+            return answer(task, vectors={"delta": np.ones(1, np.float32)})
+
+    engine = InProcessEngine(Few(), roster)
+    parts = federation(tmp_path, engine=engine, quorum=0.28, rounds=1)
+    parts.plan.settings.pop("evaluate")
+    (report,) = run(parts)
+    assert len(report.weights) == 7
+
+
+def test_the_readmes_strategy_runs(tmp_path):
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    (block,) = [b for b in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "median" in b]
+    names = {}
+    exec(block, names)
+    (report,) = run(federation(tmp_path, strategy=names["coordinate_median"](), rounds=1))
+    assert report.weights == {"north": 0.5, "south": 0.5}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from llmagentos.errors import JournalError
-from llmagentos.federation import run
+from llmagentos.federation import ask, play_round, run, task_for
 from llmagentos.journal import Journal
 from llmagentos.strategies import fedadam
 from tests.crashing import arm
@@ -106,35 +106,58 @@ def test_half_written_and_orphaned_files_are_cleared_at_the_start(tmp_path):
 def test_bodies_are_dropped_after_their_round_and_hashes_stay(tmp_path):
     parts = federation(tmp_path)
     next(run(parts))
-    kept = len(list((tmp_path / "cas").iterdir()))
+    parts.journal.forget(updates=False)
+    assert len(list((tmp_path / "cas").iterdir())) == 3
     parts.journal.forget(updates=True)
-    assert len(list((tmp_path / "cas").iterdir())) == kept - 3
+    assert len(list((tmp_path / "cas").iterdir())) == 1
     rows = sqlite3.connect(tmp_path / "journal.sqlite")
     bodies = rows.execute("SELECT body FROM answers WHERE kind='fit'").fetchall()
     assert [len(body) for (body,) in bodies] == [64, 64]
 
 
-def test_a_file_that_changed_on_the_disk_stops_the_run(tmp_path):
-    from llmagentos.federation import ask, play_round, task_for
+def spoil_updates(folder):
+    """Flip the sign of every kept delta."""
+    for path in (folder / "cas").iterdir():
+        body = bytearray(path.read_bytes())
+        if b'\\"kind\\":\\"fit\\"' in body:
+            body[-1] ^= 0x80
+            path.write_bytes(body)
 
+
+def test_an_update_that_changed_on_the_disk_is_asked_for_again(tmp_path, caplog):
+    play(tmp_path / "undisturbed")
+    parts = federation(tmp_path / "changed", strategy=fedadam())
+    state = parts.journal.state()
+    ask([task_for(agent, "fit", state, parts) for agent in parts.engine.roster], parts)
+    parts.journal.close()
+    spoil_updates(tmp_path / "changed")
+    play(tmp_path / "changed")
+    assert caplog.text.count("does not hold what was written to it") == 2
+    assert final_bits(tmp_path / "changed") == final_bits(tmp_path / "undisturbed")
+
+
+def test_an_update_that_changes_between_gate_and_kernel_stops_the_run(tmp_path):
     parts = federation(tmp_path)
     state = parts.journal.state()
     ask([task_for(agent, "fit", state, parts) for agent in parts.engine.roster], parts)
     for path in (tmp_path / "cas").iterdir():
         body = bytearray(path.read_bytes())
-        if b'\\"kind\\":\\"fit\\"' in body:
-            body[-1] ^= 1
-            path.write_bytes(body)
+        body[-1] ^= 1
+        path.write_bytes(body)
     with pytest.raises(JournalError, match="changed on the disk"):
         play_round(state, parts)
 
 
-def test_a_lost_file_is_named(tmp_path):
-    parts = federation(tmp_path)
+@pytest.mark.parametrize("spoil", ["lost", "changed"])
+def test_a_lost_state_is_named(tmp_path, spoil):
+    federation(tmp_path).journal.close()
     for path in (tmp_path / "cas").iterdir():
-        path.unlink()
-    with pytest.raises(JournalError, match="cannot be read"):
-        parts.journal.state()
+        path.unlink() if spoil == "lost" else path.write_bytes(b"something else")
+    with (
+        Journal(tmp_path) as journal,
+        pytest.raises(JournalError, match="state of round 1 is lost"),
+    ):
+        journal.state()
 
 
 def test_a_full_disk_is_a_clear_error_and_the_run_goes_on_after_room_is_made(tmp_path):

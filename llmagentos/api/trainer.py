@@ -25,7 +25,7 @@ Loss = Callable[[Any, Any], Any]
 """``loss_fn(output, target)`` of a pair, ``loss_fn(output, batch)`` of a mapping."""
 
 
-class Stop(Exception):
+class Stop(BaseException):
     """Ends a run with an error of the caller's code, in ``error``."""
 
     def __init__(self, error: Exception) -> None:

@@ -84,7 +84,7 @@ def _silo(
     rows = {example: to_row(example, tokenizer, settings) for example in (*train, *held_out)}
     kept = [example for example in held_out if rows[example][0] is not None]
     remedy = f"raise corpus.max_tokens={settings.max_tokens}, behind which its answers begin"
-    _need_rows(name, min(1, len(kept)) + len(_rows(train, rows)), remedy)
+    _need_rows(name, min(1, len(kept)) + min(1, len(_rows(train, rows))), remedy)
     return Silo(
         name,
         train=_rows(train, rows),

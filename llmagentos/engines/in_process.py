@@ -30,12 +30,14 @@ class InProcessEngine:
         return [Reply(task.agent, encode(self._answer(task)))]
 
     def _answer(self, task: Task) -> Update | Failure:
-        """What the agent makes of a task; running out of memory, say, concerns that agent alone."""
+        """What the agent makes of a task; whatever goes wrong with it concerns that agent alone."""
         work = self.trainer.fit if task.kind == "fit" else self.trainer.evaluate
         try:
             return work(task)
-        except (RuntimeError, OSError, MemoryError, LLMAgentOSError) as error:
-            log.exception("agent %s failed in round %d", task.agent, task.round)
+        except LLMAgentOSError as error:
+            return failure(task, str(error))
+        except Exception as error:
+            log.exception("agent %r failed in round %d", task.agent, task.round)
             return failure(task, f"{type(error).__name__}: {error}")
 
     def close(self) -> None:

@@ -1,6 +1,5 @@
 """What agents do with a task, one after the other on one shared model."""
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from typing import Any
@@ -61,7 +60,6 @@ class LoraTrainer:
         ``task.settings`` holds the fields of ``LocalSettings``, ``horizon`` in rounds and
         ``weighting``; ``task.seed`` is the run's, the same in every round.
         """
-        start = time.monotonic()
         silo, settings = self._silo(task), self._local_settings(task)
         anchor = self._load(task)
         process = self.bench.accelerator.process_index
@@ -75,7 +73,6 @@ class LoraTrainer:
             "first_loss": losses[0],
             "examples": float(len(silo.train)),
             "tokens": float(target_tokens(silo.train)),
-            "seconds": time.monotonic() - start,
         }
         delta = (self.bench.flat.vector.detach() - anchor).cpu().numpy()
         weight = {**metrics, "uniform": 1.0}[task.settings.get("weighting", "examples")]

@@ -47,6 +47,8 @@ def parse(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
         return parser.parse_args(list(_located(_spelled(words, flags))))
     except ArgumentError as error:
         raise SettingError(_explained(str(error), flags)) from None
+    except UnicodeDecodeError as error:
+        raise SettingError(f"--config: the file is not UTF-8 ({error}); save it as UTF-8") from None
 
 
 def _spelled(words: Sequence[str], flags: set[str]) -> Iterator[str]:
@@ -63,25 +65,34 @@ def _plain(flag: str) -> str:
 
 def _located(words: Iterator[str]) -> Iterator[str]:
     """The words with the path of a shipped file where ``--config`` names one."""
-    before: list[str] = []
+    setting, before = "", ""
     for word in words:
         name, equals, value = word.partition("=")
-        if name == "--config" and before and "--config" not in before[0]:
-            raise SettingError(f"--config after {before[0]} would undo it; put --config first")
-        if name == "--config" and equals:
-            yield f"--config={_settings_file(value)}"
+        if name == "--config" and setting:
+            raise SettingError(f"--config after {setting} would undo it; put --config first")
+        if before == "--config" or (name == "--config" and equals):
+            file = str(_settings_file(value or word))
+            yield f"--config={file}" if equals else file
         else:
-            yield str(_settings_file(word)) if before[-1:] == ["--config"] else word
-        before.append(word)
+            yield word
+        known = name.startswith("--") and name != "--config" and name not in ABOUT_THE_RUN
+        setting, before = (name if known else setting), word
+
+
+ABOUT_THE_RUN = {"--name", "--out", "--resume", "--dry-run", "--compare", "--help"}
+"""Flags that no settings file holds, so that they may stand before ``--config``."""
 
 
 def _settings_file(name: str) -> Path:
-    """The file itself, else the shipped file of that name, with or without ``.yaml``."""
-    shipped = SHIPPED / f"{Path(name).name.removesuffix('.yaml')}.yaml"
-    if not Path(name).is_file() and not shipped.is_file():
-        known = ", ".join(sorted(path.stem for path in SHIPPED.glob("*.yaml")))
-        raise SettingError(f"--config={name!r}: no such file; shipped ones: {known}")
-    return Path(name) if Path(name).is_file() else shipped
+    """The file itself; a bare name, or one in ``recipes/``, may be a shipped file's."""
+    path = Path(name)
+    shipped = SHIPPED / f"{path.name.removesuffix('.yaml')}.yaml"
+    if path.is_file():
+        return path
+    if shipped.is_file() and str(path.parent) in (".", "recipes"):
+        return shipped
+    known = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.yaml")))
+    raise SettingError(f"--config={name!r}: no such file; shipped ones: {known}")
 
 
 def _explained(message: str, flags: set[str]) -> str:

@@ -1,5 +1,6 @@
 """The command line of a tuning run: its settings, its folder, and what to do with them."""
 
+import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -43,7 +44,7 @@ def read_command(recipe: Recipe, words: Sequence[str]) -> Command:
     asked = parse(parser, words)
     folder = run_folder(Path(asked.out), asked.name, recipe.name, resume=asked.resume)
     if asked.resume:
-        parser.default_config_files = [str(folder.settings)]
+        parser.default_config_files = [glob.escape(str(folder.settings))]
         asked = parse(parser, words)
     settings = _settings(parser, asked)
     if asked.resume:

@@ -17,7 +17,7 @@ class Display:
         self.console = terminal()
         self.console.quiet = quiet
         self._progress = Progress(
-            TextColumn("{task.description:<32}"),
+            TextColumn("{task.description:<32}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from llmagentos.corpus import heterogeneity
@@ -23,10 +24,10 @@ def publish(folder: RunFolder, journal: Journal, session: Session) -> None:
         return
     folder.write_metrics(reports)
     state, config = journal.state(), session.peft_config()
-    card = model_card(card_facts(folder, journal, session))
-    write_peft_folder(folder.adapter, state.adapter, config, card)
-    if best_round(reports) == reports[-1]["round"]:
-        write_peft_folder(folder.best, state.adapter, config, card)
+    best = best_round(reports) == reports[-1]["round"]
+    for place in (folder.adapter, folder.best) if best else (folder.adapter,):
+        card = model_card(card_facts(place, journal, session))
+        write_peft_folder(place, state.adapter, config, card)
     journal.forget(updates=not session.settings.keep_updates)
 
 
@@ -36,14 +37,14 @@ def best_round(reports: Sequence[Mapping[str, Any]]) -> int | None:
     return min(losses)[1] if losses else None
 
 
-def card_facts(folder: RunFolder, journal: Journal, session: Session) -> dict[str, Any]:
+def card_facts(place: Path, journal: Journal, session: Session) -> dict[str, Any]:
     """What the model card tells."""
     reports = journal.reports()
     last = {agent: {"loss": loss} for agent, loss in reports[-1]["agents"].items()}
     return {
-        "name": folder.path.name,
+        "name": place.parent.name,
         "base": session.settings.model.source,
-        "folder": str(folder.adapter),
+        "folder": str(place),
         "rounds": len(reports),
         "silos": heterogeneity(session.silos),
         "before": measured(journal, 0),

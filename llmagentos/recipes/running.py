@@ -10,6 +10,7 @@ from llmagentos.recipes.display import Display
 from llmagentos.recipes.plan import plan_tables
 from llmagentos.recipes.publishing import publish
 from llmagentos.recipes.resolve import resolved
+from llmagentos.recipes.run_folder import name_taken
 from llmagentos.recipes.session import Examples, Session, open_session, plan_of
 from llmagentos.recipes.summary import summarise
 from llmagentos.recipes.trackers import Trackers, check_trackers
@@ -26,7 +27,6 @@ def carry_out(command: Command, examples: Examples, display: Display, *, first: 
     if command.dry_run:
         display.console.print(plan_tables(session))
     elif first:
-        command.folder.begin(dump_settings(settings))
         federate(session, command, display)
     else:
         follow(session.trainer)
@@ -35,18 +35,24 @@ def carry_out(command: Command, examples: Examples, display: Display, *, first: 
 def federate(session: Session, command: Command, display: Display) -> None:
     """Play the rounds that are missing, publish each, and leave summary and report."""
     folder, settings = command.folder, session.settings
+    folder.make()
     with Journal(folder.journal) as journal, Leader(session.trainer) as trainer:
+        if folder.begun and not command.resume:
+            raise name_taken(folder)
+        folder.begin(dump_settings(settings))
         run_id = journal.begin(session.layout, session.facts, session.first_state)
         engine = InProcessEngine(trainer, session.roster)
         plan = plan_of(settings, run_id)
         parts = Federation(strategy_of(settings.server), engine, journal, plan)
         play(parts, session, command, display)
         measure("measure", journal.state(), parts)
-        compared = compare(session, trainer, folder.path / "compare") if command.compare else None
         publish(folder, journal, session)
+        compared = folder.comparison(len(journal.reports()))
+        if command.compare:
+            compared = compare(session, trainer, folder.path / "compare")
         summary = summarise(journal, session, folder, compared)
-    folder.write_summary(summary)
-    write_report(folder.path)
+        folder.write_summary(summary)
+        write_report(folder.path)
     print_summary(display.console, summary)
 
 
@@ -59,6 +65,7 @@ def play(parts: Federation, session: Session, command: Command, display: Display
     loss = next((r["loss"] for r in reversed(journal.reports())), None)
     with Trackers(session.settings, folder) as trackers:
         for report in run(parts):
+            folder.summary.unlink(missing_ok=True)
             publish(folder, journal, session)
             write_report(folder.path)
             trackers.log(report)

@@ -24,7 +24,7 @@ from llmagentos.state import ServerState
 
 Examples = Mapping[str, Sequence[Example]]
 
-CENTRAL = "central"
+CENTRAL = "all text in one place"
 """The silo of all training rows together, which only a comparison trains on."""
 
 
@@ -47,7 +47,11 @@ class Session:
     @property
     def facts(self) -> dict[str, str]:
         """What must not change between a run and its resumption."""
-        return {"base": self.base.hash, "corpus": corpus_hash(self.silos)}
+        return {
+            "base": self.base.hash,
+            "corpus": corpus_hash(self.silos),
+            "number of processes": str(self.trainer.bench.accelerator.num_processes),
+        }
 
     def first_state(self) -> ServerState:
         """The adapter that training starts from."""
@@ -70,6 +74,7 @@ def open_session(settings: RunSettings, examples: Examples, track: Track) -> Ses
     layout = layout_of(model)
     accelerator = accelerator_for(settings.local.precision, model.device)
     everyone = {silo.name: silo for silo in [*silos, central_silo(silos)]}
+    assert len(everyone) == len(silos) + 1
     trainer = LoraTrainer(model, layout, everyone, accelerator=accelerator, track=track)
     return Session(settings, base, model, layout, silos, trainer)
 

@@ -7,6 +7,7 @@ from llmagentos.corpus import heterogeneity, prompt_ids
 from llmagentos.journal import Journal
 from llmagentos.lm.answer import answer
 from llmagentos.lm.lora import load_vector
+from llmagentos.publish import loading_lines
 from llmagentos.recipes.publishing import best_round, measured
 from llmagentos.recipes.run_folder import RunFolder
 from llmagentos.recipes.session import Session
@@ -19,7 +20,7 @@ def summarise(
     journal: Journal, session: Session, folder: RunFolder, compared: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """``summary.json``: losses before and after, totals, a sample answer, the comparison if any."""
-    reports = journal.reports()
+    reports, model = journal.reports(), session.settings.model.source
     return {
         "name": folder.path.name,
         "run": journal.run,
@@ -29,8 +30,9 @@ def summarise(
         "bytes_down": sum(report["bytes_down"] for report in reports),
         "best_round": best_round(reports),
         "trainable": session.layout.size,
-        "model": session.settings.model.source,
+        "model": model,
         "adapter": str(folder.adapter),
+        "load": loading_lines(model, str(folder.adapter), session.settings.seed),
         "before": measured(journal, 0),
         "after": measured(journal, len(reports)),
         "compare": compared,

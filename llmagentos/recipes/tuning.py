@@ -26,7 +26,7 @@ def main(recipe: Recipe, words: Sequence[str] | None = None) -> int:
 
 def tune(command: Command) -> None:
     """Check what can be checked early, then load the model and do what was asked."""
-    first = os.environ.get("RANK", "0") == "0"
+    first = first_process()
     logging.basicConfig(format="%(message)s", level=logging.WARNING if first else logging.ERROR)
     examples = read_silos(command.settings.corpus, command.settings.seed)
     with Display(quiet=not first) as display:
@@ -44,3 +44,9 @@ def go_on(recipe: Recipe, command: Command) -> str:
     words = ["--out", str(path.parent), "--name", path.name, "--resume"]
     words += ["--compare"] * command.compare
     return f"Go on with: python -m llmagentos.recipes.{recipe.name} {shlex.join(words)}"
+
+
+def first_process() -> bool:
+    """Whether this is the first of an agent's processes, or the only one."""
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return not several or os.environ.get("RANK", "0") == "0"

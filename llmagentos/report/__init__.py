@@ -5,6 +5,7 @@ Nothing here changes a run: everything is read from the records that it leaves.
 
 from pathlib import Path
 
+from llmagentos.files import write_durably
 from llmagentos.report.lines import round_line
 from llmagentos.report.tables import print_summary, result_tables, silo_table, terminal
 
@@ -21,7 +22,6 @@ def write_report(folder: Path) -> Path:
     from llmagentos.report.page import render  # noqa: PLC0415
     from llmagentos.report.records import read_run  # noqa: PLC0415
 
-    report, draft = folder / "report.html", folder / ".report.html.part"
-    draft.write_text(render(read_run(folder)), "utf-8")
-    draft.replace(report)
+    report = folder / "report.html"
+    write_durably(report, render(read_run(folder)).encode())
     return report

@@ -24,7 +24,6 @@ from llmagentos.report.quantities import (
 from llmagentos.report.records import RunRecords
 from llmagentos.report.result import (
     changes,
-    load_lines,
     local_mean,
     overall,
     reading,
@@ -80,7 +79,7 @@ def _result(summary: Any) -> dict[str, Any]:
         "span": (min(losses, default=0.0), max(losses, default=0.0)),
         "local_mean": local_mean(rows_of_rivals),
         "reading": reading(rows_of_rivals),
-        "load_lines": load_lines(summary),
+        "load_lines": summary["load"].splitlines(),
     }
 
 

@@ -117,16 +117,3 @@ def _sentence(subject: str, loss: Number, federated: float) -> str | None:
     else:
         verdict = f"{'worse' if gap > 0 else 'better'} than the federated one by {abs(gap):.2f}"
     return f"{subject} {verdict} (loss {decimal(loss)} against {decimal(federated)})."
-
-
-def load_lines(summary: Mapping[str, Any]) -> tuple[str, ...]:
-    """The Python that loads the adapter on its base model.
-
-    The base ``tiny`` exists in memory alone, so that nothing outside this package can load it.
-    """
-    if summary.get("model") == "tiny":
-        return ("# the base model 'tiny' is random and made in memory: there is none to load",)
-    return (
-        "from peft import AutoPeftModelForCausalLM",
-        f"model = AutoPeftModelForCausalLM.from_pretrained({summary['adapter']!r})",
-    )

@@ -23,7 +23,6 @@ from llmagentos.report.result import (
     Change,
     Rival,
     changes,
-    load_lines,
     local_mean,
     overall,
     reading,
@@ -60,7 +59,7 @@ def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
     for line in totals_lines(summary):
         console.print(line, markup=False)
     console.print()
-    for line in load_lines(summary):
+    for line in summary["load"].splitlines():
         console.print(Text(line), soft_wrap=True)
 
 

@@ -66,6 +66,9 @@ class CorpusSettings:
     def __post_init__(self) -> None:
         require(self.max_tokens >= 8, "corpus.max_tokens", self.max_tokens, "needs at least 8")
         require(0 < self.held_out < 1, "corpus.held_out", self.held_out, "needs to lie in (0, 1)")
+        for name in self.agents:
+            proper = isinstance(name, str) and name.isprintable() and name.strip()
+            require(bool(proper), "corpus.agents", name, "a name is text; put it in quotes")
         rows = self.max_rows
         require(rows is None or rows >= 2, "corpus.max_rows", rows, "needs at least 2")
         kinds = [bool(self.text), bool(self.messages), bool(self.prompt or self.response)]

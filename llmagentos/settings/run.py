@@ -21,7 +21,7 @@ class RunSettings:
     seed: int = 0
     """Seed of everything that is drawn: data order, sampling, dropout, first factors."""
     threads: int | None = None
-    """Threads of torch; all physical cores unless given. Fixed and recorded: it changes bits."""
+    """Threads of torch, all cores unless given; recorded with the run, as they change bits."""
     model: ModelSettings = ModelSettings()
     """The frozen base model."""
     lora: LoraSettings = LoraSettings()
@@ -46,5 +46,6 @@ class RunSettings:
     def __post_init__(self) -> None:
         require(self.rounds >= 1, "rounds", self.rounds, "needs at least 1")
         require(self.seed >= 0, "seed", self.seed, "needs 0 or more")
-        threads = self.threads
+        horizon, threads = self.schedule_rounds, self.threads
+        require(horizon is None or horizon >= 1, "schedule_rounds", horizon, "needs at least 1")
         require(threads is None or threads >= 1, "threads", threads, "needs at least 1")
