@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+from pathlib import Path
 
 from llmagentos.journal import Journal
 
@@ -50,7 +51,7 @@ def exit_code_of(work, *args, told=os.devnull):
 
 def tell(told, work, *args):
     """Do the work with the standard streams in a file."""
-    with open(told, "w") as file:
+    with Path(told).open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         work(*args)
