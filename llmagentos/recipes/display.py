@@ -31,6 +31,10 @@ class Display:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """No more bars, so that tables stand on lines of their own."""
         self._progress.stop()
 
     def line(self, text: str) -> None:

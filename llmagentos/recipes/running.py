@@ -53,6 +53,7 @@ def federate(session: Session, command: Command, display: Display) -> None:
         summary = summarise(journal, session, folder, compared)
         folder.write_summary(summary)
         write_report(folder.path)
+    display.end()
     print_summary(display.console, summary)
 
 
