@@ -33,6 +33,8 @@ def tune(words, countdown=None, number=signal.SIGKILL):
     """The recipe's exit code, in this process."""
     from llmagentos.recipes.fedavg_lora import RECIPE, main
 
+    # A job in the background starts with SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if countdown is not None:
         arm(countdown, number)
     raise SystemExit(main(RECIPE, words))

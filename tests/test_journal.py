@@ -181,6 +181,7 @@ def test_a_full_disk_is_a_clear_error_and_the_run_goes_on_after_room_is_made(tmp
 
 def test_ctrl_c_waits_for_the_entry(tmp_path, monkeypatch):
     parts = federation(tmp_path)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     task_written = []
     record = Journal._insert_answer
 
