@@ -9,7 +9,7 @@ from pathlib import Path
 from llmagentos.adapter import Vector
 from llmagentos.codecs import pack, unpack
 from llmagentos.errors import Damaged, JournalError
-from llmagentos.files import write_durably
+from llmagentos.files import make_folder, write_durably
 from llmagentos.messages import Task
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class AgentMemory:
 
     def keep(self, task: Task, vectors: Mapping[str, Vector]) -> None:
         """Keep the vectors for the round of the task, and else only those of its receipt."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         write_durably(self._path(task.round), pack(_owner(task), vectors))
         needed = {self._path(task.round), self._path(task.receipt or 0)}
         for path in set(self.folder.iterdir()) - needed:

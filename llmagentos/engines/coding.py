@@ -2,10 +2,8 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llmagentos.codecs import asked_codec, codec_of
 from llmagentos.engines.engine import Trainer
@@ -46,9 +44,6 @@ def coded(update: Update, task: Task, memory: AgentMemory) -> Update:
     with np.errstate(all="ignore"):
         wanted = delta + memory.recall(task).get("residual", np.float32(0))
         parts = codec.encode(wanted, rng)
-        memory.keep(task, {"residual": wanted - _float32(codec.read(parts, len(wanted)))})
+        arrived = np.asarray(codec.read(parts, len(wanted)), np.float32)
+        memory.keep(task, {"residual": wanted - arrived})
     return replace(update, vectors=parts)
-
-
-def _float32(row: Any) -> NDArray[np.float32]:
-    return np.asarray(row).astype(np.float32, copy=False)
