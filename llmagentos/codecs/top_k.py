@@ -14,8 +14,8 @@ def top_k(share: float) -> Codec:
     """``delta.index`` uint32 and ``delta.value`` float32: k is ``share`` of d, rounded, at least 1.
 
     What is sent is exact, and what is not is no larger than anything that is. The squared norm of
-    the error is at most 1 - k/d of the vector's (Stich et al. 2018, arXiv:1809.07599, Definition 2.1).
-    Of equal magnitudes those that come first are sent.
+    the error is at most 1 - k/d of the vector's: Stich et al. 2018, arXiv:1809.07599, Definition
+    2.1. Of equal magnitudes those that come first are sent.
     """
 
     def kept(size: int) -> int:
