@@ -9,6 +9,7 @@ from math import ceil, fsum
 from typing import Any
 
 from llmagentos import kernels
+from llmagentos.codecs import asked_codec, codec_of
 from llmagentos.engines import Engine
 from llmagentos.errors import Damaged, DivergedError, QuorumError, Refused
 from llmagentos.gate import admit, cap_weights
@@ -66,7 +67,7 @@ def play_round(state: ServerState, parts: Federation) -> tuple[ServerState, Roun
     tasks = [task_for(a, "fit", state, parts) for a in strategy.sample(parts.engine.roster, rng)]
     ask(tasks, parts)
     members = decide(state.round, len(tasks), parts)
-    updates = weighted(members)
+    updates = weighted(members, tasks[0])
     advanced = strategy.advance(state, strategy.combine(state, updates))
     check_finite(advanced)
     losses = {a: found["loss"] for a, found in measure("evaluate", advanced, parts).items()}
@@ -78,7 +79,7 @@ def play_round(state: ServerState, parts: Federation) -> tuple[ServerState, Roun
         bytes_down=sum(vector.nbytes for task in tasks for vector in task.vectors.values()),
         update_norm=change_norm(state, advanced),
         refused=journal.refusals(state.round, "fit"),
-        **training_facts(members, updates),
+        **training_facts(members, updates, tasks[0]),
     )
     journal.close_round(advanced, asdict(report))
     return advanced, report
@@ -113,6 +114,7 @@ def task_for(agent: str, kind: Kind, state: ServerState, parts: Federation) -> T
         vectors=parts.strategy.dispatch(state, agent),
         layout=state.adapter.layout,
         seed=parts.plan.seed,
+        receipt=parts.journal.receipt(agent, state.round),
         settings=parts.plan.settings[kind],
     )
 
@@ -185,12 +187,16 @@ def decide(round_: int, asked: int, parts: Federation) -> list[Answer]:
     return answers
 
 
-def weighted(answers: Sequence[Answer]) -> Step:
-    """The deltas as mapped rows in the order of their agents' names, with their shares."""
+def weighted(answers: Sequence[Answer], task: Task) -> Step:
+    """The deltas as rows in the order of their agents' names, with their shares.
+
+    They are coded as the task asked, and mapped from their files.
+    """
+    codec = codec_of(asked_codec(task.settings))
     weights = cap_weights({a.update.agent: a.update.weight for a in answers})
     total = fsum(weights.values())
     return Step(
-        rows=[answer.update.vectors["delta"] for answer in answers],
+        rows=[codec.read(answer.update.vectors, task.layout.size) for answer in answers],
         weights=tuple(weight / total for weight in weights.values()),
         squared_norms=tuple(answer.squared_norm for answer in answers),
     )

@@ -19,6 +19,14 @@ def write_durably(path: Path, body: bytes) -> None:
     sync_folder(path.parent)
 
 
+def make_folder(folder: Path) -> None:
+    """The folder is there, with those above it, also after a power cut."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """The names in a folder are on the disk."""
     handle = os.open(folder, os.O_RDONLY)

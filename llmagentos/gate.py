@@ -6,6 +6,7 @@ from math import inf, isfinite
 from statistics import median
 
 from llmagentos import kernels
+from llmagentos.codecs import asked_codec, blocks, codec_of
 from llmagentos.errors import Refused
 from llmagentos.messages import Failure, Task, Update
 
@@ -35,17 +36,20 @@ def admit(answer: Update | Failure, task: Task, heaviest: float = inf) -> float:
 
 def _check_delta(update: Update, task: Task, heaviest: float) -> float:
     """The squared norm of the delta, once layout, weight and values are found sane."""
-    delta = update.vectors.get("delta")
-    if update.layout != task.layout.hash or delta is None or len(update.vectors) > 1:
-        raise Refused(f"its layout is not the dispatched one of {task.layout.size} values")
-    if delta.shape != (task.layout.size,):
-        raise Refused(f"{delta.size} values where the layout has {task.layout.size}")
+    size = task.layout.size
+    if update.layout != task.layout.hash:
+        raise Refused(f"its layout is not the dispatched one of {size} values")
     if not 0 < update.weight <= heaviest:
         raise Refused(f"weight {update.weight:g} is not in (0, {heaviest:g}]")
-    stats = kernels.inspect(delta)
-    if stats.nonfinite:
-        raise Refused(f"{stats.nonfinite} of {delta.size} values are not finite")
-    return stats.squared_norm
+    row = codec_of(asked_codec(task.settings)).read(update.vectors, size)
+    squared_norm, nonfinite = 0.0, 0
+    for _, (values,) in blocks([row]):
+        found = kernels.inspect(values)
+        squared_norm += found.squared_norm
+        nonfinite += found.nonfinite
+    if nonfinite:
+        raise Refused(f"{nonfinite} of {size} values are not finite")
+    return squared_norm
 
 
 def _check_loss(update: Update) -> None:

@@ -182,6 +182,15 @@ class Journal:
         assert isinstance(update, Update)
         return Answer(update, squared_norm, len(body))
 
+    def receipt(self, agent: str, before: int) -> int | None:
+        """The last round before a given one that counted an agent."""
+        found = self._execute(
+            "SELECT round FROM rounds WHERE round<? AND EXISTS"
+            " (SELECT 1 FROM json_each(members) WHERE value=?) ORDER BY round DESC LIMIT 1",
+            (before, agent),
+        ).fetchone()
+        return found[0] if found else None
+
     def members(self, round_: int) -> list[str] | None:
         """Who counts in a round, once that is decided."""
         (text,) = self._execute("SELECT members FROM rounds WHERE round=?", (round_,)).fetchone()

@@ -6,7 +6,7 @@ from math import isfinite, nan
 from typing import Any, Literal, get_args
 
 from llmagentos.adapter import Layout, Vector
-from llmagentos.codecs import pack, unpack
+from llmagentos.codecs import Parts, pack, unpack
 from llmagentos.errors import Damaged
 
 Kind = Literal["fit", "evaluate", "measure"]
@@ -20,9 +20,10 @@ class Task:
     """What one agent is asked to do, with the vectors that it needs.
 
     ``vectors["adapter"]`` is the global adapter, ``(d,)`` float32 in the order of ``layout``.
-    ``settings`` says how: the fields of ``LocalSettings`` for ``fit``, ``rows`` and ``batch`` for
-    the two evaluations. ``seed`` is the run's, and what is drawn comes from it with agent and
-    round. ``receipt`` is the last round of this agent that was counted.
+    ``settings`` says how: for ``fit`` the fields of ``LocalSettings``, and ``codec`` with those of
+    ``CodecSettings``; for the two evaluations ``rows`` and ``batch``. ``seed`` is the run's, and
+    what is drawn comes from it with agent and round. ``receipt`` is the last round of this agent
+    that was counted.
     """
 
     run: str
@@ -40,6 +41,7 @@ class Task:
 class Update:
     """An agent's answer: ``vectors["delta"]`` is local minus global, ``(d,)`` float32.
 
+    Where the task asks for a codec, its parts stand there instead, such as ``delta.q``.
     ``weight`` is what the agent counts for in an average; ``metrics`` are plain numbers.
     """
 
@@ -49,7 +51,7 @@ class Update:
     agent: str
     layout: str
     """Hash of the layout that the vectors follow."""
-    vectors: Mapping[str, Vector] = field(default_factory=dict)
+    vectors: Parts = field(default_factory=dict)
     weight: float = 1.0
     metrics: Mapping[str, float] = field(default_factory=dict)
 

@@ -123,4 +123,4 @@ def _cell(text: Any) -> str:
 
 def _told(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of the training, as plain names and values."""
-    return {name: settings[name] for name in ("seed", "lora", "local", "server")}
+    return {name: settings[name] for name in ("seed", "lora", "local", "codec", "server")}

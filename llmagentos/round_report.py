@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from llmagentos import kernels
+from llmagentos.codecs import asked_codec, blocks
 from llmagentos.journal import Answer
+from llmagentos.messages import Task
 from llmagentos.state import ServerState
 from llmagentos.strategies import Step
 
@@ -21,14 +23,18 @@ class RoundReport:
     ``loss`` is the plain mean of ``agents``, the held-out losses of the new global adapter, so that
     every organisation counts alike; None without evaluation. ``norms`` are those of the
     deltas, ``cosines`` the angles between them, ``weights`` sum to 1. ``bytes_up`` counts the files
-    that came in, ``bytes_down`` the vectors that training tasks carried.
+    that came in and were counted, also by agent, ``bytes_up_fp32`` what they would be without the
+    codec, ``bytes_down`` the vectors that training tasks carried.
     """
 
     round: int
     loss: float | None
     agents: Mapping[str, float]
     seconds: float
+    codec: str
     bytes_up: int
+    bytes_up_fp32: int
+    bytes_by_agent: Mapping[str, int]
     bytes_down: int
     train_loss: Mapping[str, float]
     weights: Mapping[str, float]
@@ -43,12 +49,16 @@ def mean_loss(losses: Mapping[str, float]) -> float | None:
     return fmean(losses.values()) if losses else None
 
 
-def training_facts(answers: Sequence[Answer], step: Step) -> dict[str, Any]:
+def training_facts(answers: Sequence[Answer], step: Step, task: Task) -> dict[str, Any]:
     """What the agents' updates say about a round."""
     names = [answer.update.agent for answer in answers]
+    sizes = {name: answer.size_bytes for name, answer in zip(names, answers, strict=True)}
     losses = (answer.update.metrics.get("train_loss", nan) for answer in answers)
     return {
-        "bytes_up": sum(answer.size_bytes for answer in answers),
+        "codec": asked_codec(task.settings).name,
+        "bytes_up": sum(sizes.values()),
+        "bytes_up_fp32": sum(as_fp32(answer, task.layout.size) for answer in answers),
+        "bytes_by_agent": sizes,
         "train_loss": {n: x for n, x in zip(names, losses, strict=True) if isfinite(x)},
         "weights": dict(zip(names, step.weights, strict=True)),
         "norms": {n: sqrt(x) for n, x in zip(names, step.squared_norms, strict=True)},
@@ -56,9 +66,15 @@ def training_facts(answers: Sequence[Answer], step: Step) -> dict[str, Any]:
     }
 
 
+def as_fp32(answer: Answer, values: int) -> int:
+    """The bytes of the answer's file if its delta were in float32, its header as it is."""
+    coded = sum(part.nbytes for part in answer.update.vectors.values())
+    return answer.size_bytes - coded + 4 * values
+
+
 def cosines(step: Step) -> list[list[float]]:
     """Cosine between every two deltas, ``(n, n)``; 0 where one of them is zero."""
-    inner = kernels.gram(step.rows)
+    inner = np.sum([kernels.gram(rows) for _, rows in blocks(step.rows)], axis=0)
     norms = np.sqrt(np.diagonal(inner))
     products = np.outer(norms, norms)
     angles = np.divide(inner, products, out=np.zeros_like(inner), where=products > 0)

@@ -103,8 +103,8 @@ BAD = {
     "metric that is text": (reworded(metrics={"loss": "low"}), "not a plain number"),
     "NaN": (refilled([np.nan]), "1 of 1 values are not finite"),
     "infinite": (refilled([np.inf]), "1 of 1 values are not finite"),
-    "too long": (refilled([1, 2, 3]), "3 values where the layout has 1"),
-    "empty": (refilled([]), "0 values where the layout has 1"),
+    "too long": (refilled([1, 2, 3]), "'delta' has 3 values where its codec sends 1"),
+    "empty": (refilled([]), "'delta' has 0 values where its codec sends 1"),
     "other layout": (reworded(layout="0" * 64), "its layout is not the dispatched one"),
     "no weight": (reworded(weight=0.0), "weight 0 is not in"),
     "negative weight": (reworded(weight=-0.5), "weight -0.5 is not in"),
@@ -120,7 +120,7 @@ BAD = {
     "nothing": (lambda body: b"", "not a wire file"),
     "extra vector": (
         lambda body: pack(fields_of(body), {"delta": np.ones(1, "f4"), "more": np.ones(1, "f4")}),
-        "its layout is not the dispatched one",
+        "it holds delta, more where its codec sends delta",
     ),
 }
 

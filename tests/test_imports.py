@@ -13,7 +13,7 @@ ROWS = [
     {"recipes", "api"},
     {"federation"},
     {"engines", "round_report"},
-    {"strategies", "gate", "journal", "lm", "publish", "report"},
+    {"strategies", "gate", "journal", "memory", "lm", "publish", "report"},
     {"messages", "state", "store"},
     {"adapter", "codecs", "corpus", "kernels"},
     {"settings", "packages", "folders"},

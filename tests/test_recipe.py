@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from llmagentos.codecs import unpack
 from llmagentos.journal import Journal
 from tests.crashing import exit_code_of, tune
 
@@ -37,6 +38,14 @@ def bits(folder):
 def metrics(folder):
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [{**json.loads(line), "seconds": 0} for line in lines]
+
+
+def repeatable(folder):
+    """The metrics without the sizes of files, whose headers hold how long training took."""
+    return [
+        {k: v for k, v in line.items() if "bytes_up" not in k and k != "bytes_by_agent"}
+        for line in metrics(folder)
+    ]
 
 
 def test_metrics_have_one_object_a_round(undisturbed):
@@ -102,7 +111,47 @@ def test_a_run_killed_anywhere_and_resumed_ends_with_the_same_bits(undisturbed, 
     begun = (tmp_path / "run" / "settings.yaml").exists()
     assert exit_code_of(tune, words_for(tmp_path, *["--resume"] * begun)) == 0
     assert bits(tmp_path / "run") == bits(undisturbed)
-    assert metrics(tmp_path / "run") == metrics(undisturbed)
+    assert repeatable(tmp_path / "run") == repeatable(undisturbed)
+
+
+@pytest.fixture(scope="module")
+def undisturbed_int8(tmp_path_factory):
+    """As ``undisturbed``, with a codec whose losses the agents keep."""
+    out = tmp_path_factory.mktemp("int8")
+    assert exit_code_of(tune, words_for(out, "--codec.name", "int8")) == 0
+    return out / "run"
+
+
+@pytest.mark.parametrize("point", [45, 90, 135, 180, 225])
+def test_a_killed_run_in_int8_and_resumed_ends_with_the_same_bits(
+    undisturbed_int8, tmp_path, point
+):
+    assert exit_code_of(tune, words_for(tmp_path, "--codec.name", "int8"), point) < 0
+    assert exit_code_of(tune, words_for(tmp_path, "--resume")) == 0
+    assert bits(tmp_path / "run") == bits(undisturbed_int8)
+    assert repeatable(tmp_path / "run") == repeatable(undisturbed_int8)
+    assert memories(tmp_path / "run") == memories(undisturbed_int8)
+
+
+def memories(folder):
+    """The residuals of all agents, by agent and round; each file names its own run."""
+    return {
+        path.relative_to(folder): unpack(path.read_bytes())[1]["residual"].tobytes()
+        for path in (folder / "agents").rglob("*.safetensors")
+    }
+
+
+def test_int8_sends_less_loses_little_and_keeps_the_rest_to_the_agents(
+    undisturbed, undisturbed_int8
+):
+    coded, plain = metrics(undisturbed_int8), metrics(undisturbed)
+    assert [line["codec"] for line in coded] == ["int8", "int8"]
+    assert [line["bytes_up_fp32"] - line["bytes_up"] for line in coded] == [
+        4 * (4 * 3584 - 3584 - 4 * 28)
+    ] * 2
+    assert coded[-1]["loss"] == pytest.approx(plain[-1]["loss"], rel=0.01)
+    assert len(memories(undisturbed_int8)) == 4 * 2
+    assert memories(undisturbed) == {}
 
 
 def test_ctrl_c_says_how_to_resume_and_loses_nothing(undisturbed, tmp_path):

@@ -301,6 +301,15 @@ def test_round_line_sums_up_a_round():
     assert bare == "round 1  31 s  up 7.4 MB  down 7.4 MB"
 
 
+def test_what_a_codec_saves_is_said_by_line_summary_and_report(tmp_path):
+    ledger = {"codec": "int8", "bytes_up_fp32": 4 * 7_372_800}
+    coded = {**record(1, FOUR), **ledger}
+    assert "up 7.4 MB (int8, 4.0 times less)  down 7.4 MB" in round_line(coded)
+    assert report_of(tmp_path, [coded]).count("7.4 MB (int8, 4.0 times less)") == 2
+    told = printed({**summary_of(FOUR), **ledger, "bytes_up": 7_372_800})
+    assert "sent 7.4 MB up (int8, 4.0 times less) and 22.1 MB down" in told
+
+
 def test_round_line_names_a_few_of_many_refusals():
     refused = {f"agent {place}": "late\nand \x1b[2J odd" for place in range(9)}
     line = round_line(record(1, FOUR, refused=refused))

@@ -1,5 +1,42 @@
 """How vectors become bytes and are read in place."""
 
-from llmagentos.codecs.container import pack, unpack
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
-__all__ = ["pack", "unpack"]
+from llmagentos.codecs.codec import Codec, Parts
+from llmagentos.codecs.container import pack, unpack
+from llmagentos.codecs.dense import bf16, fp16, fp32
+from llmagentos.codecs.int8 import int8
+from llmagentos.codecs.rows import CodedRow, Row, blocks
+from llmagentos.codecs.top_k import top_k
+from llmagentos.settings import CodecSettings
+
+__all__ = [
+    "Codec",
+    "CodedRow",
+    "Parts",
+    "Row",
+    "asked_codec",
+    "blocks",
+    "codec_of",
+    "pack",
+    "unpack",
+]
+
+
+def codec_of(settings: CodecSettings) -> Codec:
+    """The codec that the settings describe."""
+    made: Mapping[str, Callable[[], Codec]] = {
+        "fp32": fp32,
+        "bf16": bf16,
+        "fp16": fp16,
+        "int8": int8,
+        "top_k": partial(top_k, settings.top_k),
+    }
+    return made[settings.name]()
+
+
+def asked_codec(settings: Mapping[str, Any]) -> CodecSettings:
+    """How the settings of a task want the change coded; fp32 unless they say."""
+    return CodecSettings(**settings.get("codec", {}))

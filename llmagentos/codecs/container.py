@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
@@ -16,7 +17,13 @@ from llmagentos.errors import Damaged
 
 KEY = "llmagentos"
 LARGEST_HEADER_BYTES = 1 << 20
-TYPES = {"F32": np.dtype("<f4")}
+TYPES = {
+    "F32": np.dtype("<f4"),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "F16": np.dtype("<f2"),
+    "I8": np.dtype("i1"),
+    "U32": np.dtype("<u4"),
+}
 
 Vectors = dict[str, NDArray[Any]]
 

@@ -1,6 +1,7 @@
 """Who carries tasks and updates."""
 
+from llmagentos.engines.coding import CodingTrainer, coded
 from llmagentos.engines.engine import Engine, Reply, Trainer
 from llmagentos.engines.in_process import InProcessEngine
 
-__all__ = ["Engine", "InProcessEngine", "Reply", "Trainer"]
+__all__ = ["CodingTrainer", "Engine", "InProcessEngine", "Reply", "Trainer", "coded"]

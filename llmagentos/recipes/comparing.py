@@ -9,7 +9,7 @@ from llmagentos.engines import InProcessEngine, Trainer
 from llmagentos.federation import Federation, measure, run
 from llmagentos.journal import Journal
 from llmagentos.recipes.session import CENTRAL, Session, enrolled, plan_of
-from llmagentos.settings import RunSettings
+from llmagentos.settings import CodecSettings, RunSettings
 from llmagentos.strategies import fedavg
 
 Losses = dict[str, float]
@@ -19,11 +19,13 @@ def compare(session: Session, trainer: Trainer, folder: Path) -> dict[str, Any]:
     """Held-out losses by silo of local-only adapters and of a central one.
 
     Each is a federation of one, with a journal of its own, so it resumes like any other run.
-    Local-only trains the same steps; central as many as all agents together.
+    Local-only trains the same steps; central as many as all agents together. Nothing is coded, as
+    nothing would travel.
     """
     settings = replace(
         session.settings,
         local=replace(session.settings.local, mu=0.0),
+        codec=CodecSettings(),
         evaluation=replace(session.settings.evaluation, rows=0),
     )
     steps = settings.local.steps * len(session.silos)

@@ -7,6 +7,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from llmagentos.codecs import codec_of
 from llmagentos.corpus import heterogeneity
 from llmagentos.lm.head import LARGEST_CHUNK
 from llmagentos.recipes.command import flat_settings
@@ -31,12 +32,13 @@ def estimates(session: Session) -> dict[str, str]:
     settings, values = session.settings, session.layout.size
     agents = max(1, round(settings.server.fraction * len(session.silos)))
     steps = settings.rounds * settings.local.steps * agents
+    body = codec_of(settings.codec).body_bytes(values)
     total = sum(p.numel() for p in session.base.model.parameters())
     return {
         "trainable parameters": f"{values:,} of {total:,} ({values / total:.2%})",
         "agents in a round": f"{agents} of {len(session.silos)}",
         "optimizer steps in all": f"{steps:,}",
-        "bytes a round": f"{4 * values * agents:,} up, {4 * values * agents:,} down",
+        "bytes a round": f"{body * agents:,} up, {4 * values * agents:,} down",
         "memory, about": f"{memory_bytes(session) / 1e9:.1f} GB",
         "base model": f"{settings.model.source} ({session.base.hash[:12]})",
     }

@@ -12,7 +12,7 @@ from llmagentos.files import write_durably
 
 
 class RunFolder:
-    """Where a run keeps its settings, metrics, journal, adapters and report."""
+    """Where a run keeps its settings, metrics, journal, adapters, report, and what agents keep."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -20,6 +20,7 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         self.summary = path / "summary.json"
         self.journal = path / "journal"
+        self.agents = path / "agents"
         self.adapter = path / "adapter"
         self.best = path / "best"
         self.report = path / "report.html"

@@ -1,6 +1,6 @@
 """A tuning run from its first measurement to its report."""
 
-from llmagentos.engines import InProcessEngine
+from llmagentos.engines import CodingTrainer, InProcessEngine
 from llmagentos.federation import Federation, measure, run
 from llmagentos.journal import Journal
 from llmagentos.lm.distributed import Leader, follow
@@ -41,7 +41,8 @@ def federate(session: Session, command: Command, display: Display) -> None:
             raise name_taken(folder)
         folder.begin(dump_settings(settings))
         run_id = journal.begin(session.layout, session.facts, session.first_state)
-        engine = InProcessEngine(trainer, session.roster)
+        coding = CodingTrainer(trainer, folder.agents)
+        engine = InProcessEngine(coding, session.roster)
         plan = plan_of(settings, run_id)
         parts = Federation(strategy_of(settings.server), engine, journal, plan)
         play(parts, session, command, display)

@@ -103,8 +103,9 @@ def plan_of(settings: RunSettings, run: str) -> Plan:
     """The run's plan, with what the agents are told in tasks of each kind."""
     counting, evaluation = settings.server.counting, settings.evaluation
     horizon = settings.schedule_rounds or settings.rounds
+    fit = {**asdict(settings.local), "codec": asdict(settings.codec)}
     told: dict[Kind, Mapping[str, Any]] = {
-        "fit": {**asdict(settings.local), "horizon": horizon, "weighting": counting},
+        "fit": {**fit, "horizon": horizon, "weighting": counting},
         "measure": {"rows": evaluation.final_rows, "batch": evaluation.batch},
     }
     if evaluation.rows:

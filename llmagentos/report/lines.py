@@ -20,7 +20,10 @@ def round_line(
         gain = "" if previous is None else f" ({loss - previous:+.2f})"
         parts.append(f"loss {decimal(loss)}{gain}")
     parts += [duration(record.get("seconds"))]
-    parts += [f"up {size(record.get('bytes_up'))}", f"down {size(record.get('bytes_down'))}"]
+    parts += [
+        f"up {size(record.get('bytes_up'))}{saving(record)}",
+        f"down {size(record.get('bytes_down'))}",
+    ]
     refused = record.get("refused") or {}
     return "  ".join(parts + ([f"refused: {_reasons(refused)}"] if refused else []))
 
@@ -31,11 +34,20 @@ def _reasons(refused: Mapping[str, str]) -> str:
     return ", ".join(named) + (f" and {more} more" if more else "")
 
 
+def saving(record: Mapping[str, Any]) -> str:
+    """How much less than in float32 a round or a run sent up; empty without a codec."""
+    up, plain = record.get("bytes_up"), record.get("bytes_up_fp32")
+    if not up or not plain or plain == up:
+        return ""
+    return f" ({label(record.get('codec'))}, {plain / up:.1f} times less)"
+
+
 def totals_lines(summary: Mapping[str, Any]) -> tuple[str, str]:
     """Rounds, time and size of the whole run, and what it sent."""
     plural = "" if summary["rounds"] == 1 else "s"
     rounds = f"{count(summary['rounds'])} round{plural} in {duration(summary['seconds'])}"
     best = summary.get("best_round")
     lowest = "" if best is None else f"; lowest loss in round {best}"
-    sent = f"sent {size(summary['bytes_up'])} up and {size(summary['bytes_down'])} down"
+    up = f"{size(summary['bytes_up'])} up{saving(summary)}"
+    sent = f"sent {up} and {size(summary['bytes_down'])} down"
     return f"{rounds}{lowest}; {count(summary['trainable'])} values trained", sent

@@ -9,6 +9,7 @@ import jinja2
 from llmagentos.report.agent_lines import delta_norms, draw_agents, held_out_loss, training_loss
 from llmagentos.report.cosines import draw_cosines, draw_multiples
 from llmagentos.report.drawing import Chart
+from llmagentos.report.lines import saving
 from llmagentos.report.quantities import (
     ABSENT,
     count,
@@ -58,12 +59,19 @@ def _context(run: RunRecords) -> dict[str, Any]:
         ],
         "seconds": sum(known(run.total("seconds"))),
         "bytes_up": sum(known(run.total("bytes_up"))),
+        "ledger": _ledger(run),
         "bytes_down": sum(known(run.total("bytes_down"))),
         "charts": _charts(run) if run.rounds else [],
         "cosines": draw_cosines(run),
         "multiples": draw_multiples(run),
         **(_result(run.summary) if run.summary else {}),
     }
+
+
+def _ledger(run: RunRecords) -> dict[str, Any]:
+    """Bytes that all rounds sent up, what they would be in float32, and the codec."""
+    totals = {key: sum(known(run.total(key))) for key in ("bytes_up", "bytes_up_fp32")}
+    return {**totals, "codec": run.rounds[-1].get("codec")} if run.rounds else totals
 
 
 def _result(summary: Any) -> dict[str, Any]:
@@ -116,6 +124,7 @@ def _template() -> jinja2.Template:
         "rounded": lambda value: _minus(rounded(value)),
         "cell": lambda value: _minus(silo_cell(value)),
         "size": size,
+        "saving": saving,
         "duration": duration,
     }
     return environment.from_string(files(__package__).joinpath("template.html").read_text("utf-8"))

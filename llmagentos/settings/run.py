@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from llmagentos.settings.checks import require
+from llmagentos.settings.codec import CodecSettings
 from llmagentos.settings.corpus import CorpusSettings
 from llmagentos.settings.evaluation import EvaluationSettings
 from llmagentos.settings.local import LocalSettings
@@ -30,6 +31,8 @@ class RunSettings:
     """The agents' text."""
     local: LocalSettings = LocalSettings()
     """Training at an agent."""
+    codec: CodecSettings = CodecSettings()
+    """What travels of an agent's change."""
     server: ServerSettings = ServerSettings()
     """Averaging at the server."""
     evaluation: EvaluationSettings = EvaluationSettings()

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from llmagentos import kernels
 from llmagentos.adapter import Vector
 from llmagentos.messages import Roster
 from llmagentos.state import ServerState
@@ -17,9 +16,7 @@ def fedavg(lr: float = 1.0, sample: Sample | None = None) -> Strategy:
     """The global adapter moves by ``lr`` times the weighted mean of the agents' changes."""
 
     def advance(state: ServerState, step: Step) -> ServerState:
-        anchor = state.adapter.vector
-        result = kernels.average_step(anchor, step.rows, step.weights, lr)
-        return state.advanced(step.checked(result))
+        return state.advanced(step.moved(state.adapter.vector, lr))
 
     return Strategy(sample or draw(), send_adapter, as_weighted, advance)
 

@@ -24,7 +24,7 @@ def fedavgm(lr: float = 1.0, beta: float = 0.9) -> Strategy:
 
     def advance(state: ServerState, step: Step) -> ServerState:
         anchor, m = state.adapter.vector, _moment(state, "m", 0.0)
-        m, x = kernels.momentum_step(anchor, m, _mean(step), lr=lr, beta=beta)
+        m, x = kernels.momentum_step(anchor, m, step.mean(), lr=lr, beta=beta)
         return state.advanced(x, m=m)
 
     return replace(fedavg(), advance=advance)
@@ -57,7 +57,7 @@ def fedadagrad(lr: float = 0.03, tau: float = 1e-3) -> Strategy:
 def _adaptive(rule: Callable[[Vector, Vector, Vector, Vector], Adaptive], tau: float) -> Strategy:
     def advance(state: ServerState, step: Step) -> ServerState:
         m, v = _moment(state, "m", 0.0), _moment(state, "v", tau**2)
-        m, v, x = rule(state.adapter.vector, m, v, _mean(step))
+        m, v, x = rule(state.adapter.vector, m, v, step.mean())
         return state.advanced(x, m=m, v=v)
 
     return replace(fedavg(), advance=advance)
@@ -67,7 +67,3 @@ def _moment(state: ServerState, name: str, start: float) -> Vector:
     """A moment of the optimizer, ``(d,)``, filled with ``start`` before the first round."""
     size = state.adapter.layout.size
     return state.moments.get(name, np.full(size, start, np.float32))
-
-
-def _mean(step: Step) -> Vector:
-    return step.checked(kernels.weighted_sum(step.rows, step.weights))

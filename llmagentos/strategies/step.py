@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from llmagentos import kernels
 from llmagentos.adapter import Vector
+from llmagentos.codecs import Row, blocks
 from llmagentos.errors import JournalError
 from llmagentos.messages import Roster
 from llmagentos.state import ServerState
@@ -18,19 +19,42 @@ from llmagentos.state import ServerState
 class Step:
     """The rows that move the global adapter, ``n`` times ``(d,)``, and how much each counts.
 
-    ``weights`` sum to 1. ``squared_norms`` are those that were found when the rows
-    came in, where they are known: a row whose norm differs has changed on the disk.
+    A row is an array, or coded and decoded where it is read. ``weights`` sum to 1.
+    ``squared_norms`` are those that were found when the rows came in, where they are known: a row
+    whose norm differs has changed on the disk.
     """
 
-    rows: Sequence[NDArray[Any]]
+    rows: Sequence[Row]
     weights: Sequence[float]
     squared_norms: tuple[float, ...] = ()
 
-    def checked(self, result: kernels.Pass) -> Vector:
-        """The vector of a pass over the rows; ``JournalError`` if they are not what came in."""
-        if self.squared_norms and result.squared_norms != self.squared_norms:
+    def mean(self) -> Vector:
+        """The weighted sum of the rows, ``(d,)``."""
+        out = np.empty(len(self.rows[0]), np.float32)
+        self.sweep(lambda columns, rows: kernels.weighted_sum(rows, self.weights, out=out[columns]))
+        return out
+
+    def moved(self, anchor: Vector, lr: float) -> Vector:
+        """``anchor + lr * mean``, ``(d,)``, in the same pass."""
+        out = np.empty_like(anchor)
+        self.sweep(
+            lambda columns, rows: kernels.average_step(
+                anchor[columns], rows, self.weights, lr, out=out[columns]
+            )
+        )
+        return out
+
+    def sweep(self, kernel: Callable[[slice, list[NDArray[Any]]], kernels.Pass]) -> None:
+        """Every value of every row has passed through a kernel, once and in order.
+
+        It gets a range of columns and the rows' values there: all of them where rows are arrays.
+        Raises ``JournalError`` if the rows are not what came in.
+        """
+        norms = np.zeros(len(self.rows))
+        for columns, rows in blocks(self.rows):
+            norms += kernel(columns, rows).squared_norms
+        if self.squared_norms and tuple(norms) != self.squared_norms:
             raise JournalError("an update has changed on the disk after it was accepted")
-        return result.vector
 
 
 @dataclass(frozen=True)

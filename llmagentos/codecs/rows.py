@@ -1,0 +1,50 @@
+"""Rows that the kernels read: mapped arrays whole, coded ones decoded block by block."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+BLOCK = 2**16
+"""Values of a coded row that are decoded at a time; the kernels add up norms in such pieces."""
+
+
+@dataclass(frozen=True)
+class CodedRow:
+    """A ``(d,)`` float32 row that is decoded where it is read: ``row[a:b]`` takes b - a floats.
+
+    As an array it is the whole row, so whatever takes arrays takes it too.
+    """
+
+    between: Callable[[int, int], NDArray[np.float32]]
+    """The values from one column up to another."""
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, columns: slice) -> NDArray[np.float32]:
+        start, stop, step = columns.indices(self.size)
+        return self.between(start, max(start, stop))[::step]
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(self[:], dtype, copy=copy)
+
+
+Row = NDArray[Any] | CodedRow
+
+
+def blocks(rows: Sequence[Row]) -> Iterator[tuple[slice, list[NDArray[Any]]]]:
+    """Ranges of columns, in order, with the values of all rows there.
+
+    Arrays come as they are, in one range. Where a row is coded, a range has ``BLOCK`` columns:
+    extra memory is 256 KiB a row, however long it is.
+    """
+    size = len(rows[0]) if rows else 0
+    whole = all(isinstance(row, np.ndarray) for row in rows)
+    width = max(size, 1) if whole else BLOCK
+    for start in range(0, size, width):
+        columns = slice(start, min(start + width, size))
+        yield columns, [row[columns] for row in rows]

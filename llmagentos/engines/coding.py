@@ -1,0 +1,49 @@
+"""An agent's last step before it answers: its change in the codec that the task asks for."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from llmagentos.codecs import asked_codec, codec_of
+from llmagentos.engines.engine import Trainer
+from llmagentos.memory import AgentMemory, folder_name
+from llmagentos.messages import Task, Update
+from llmagentos.seeds import generator
+
+
+class CodingTrainer:
+    """A trainer whose changes are coded; what that loses is kept in ``folder``, agent by agent."""
+
+    def __init__(self, trainer: Trainer, folder: Path) -> None:
+        self.trainer = trainer
+        self.folder = folder
+
+    def fit(self, task: Task) -> Update:
+        """The trainer's update in the task's codec."""
+        update = self.trainer.fit(task)
+        return coded(update, task, AgentMemory(self.folder / folder_name(task.agent)))
+
+    def evaluate(self, task: Task) -> Update:
+        """The trainer's metrics."""
+        return self.trainer.evaluate(task)
+
+
+def coded(update: Update, task: Task, memory: AgentMemory) -> Update:
+    """The update with its delta in the task's codec.
+
+    With error feedback the delta and what earlier rounds have lost is encoded, and memory keeps
+    the difference to what arrives: Seide et al. 2014, "1-bit SGD", and Karimireddy et al. 2019,
+    arXiv:1901.09847, Algorithm 2. Draws come from the task's seed, agent and round.
+    """
+    settings = asked_codec(task.settings)
+    codec, delta = codec_of(settings), update.vectors["delta"]
+    rng = generator(task.seed, "codec", task.agent, task.round)
+    if not (codec.lossy and settings.error_feedback):
+        return replace(update, vectors=codec.encode(delta, rng))
+    with np.errstate(all="ignore"):
+        wanted = delta + memory.recall(task).get("residual", np.float32(0))
+        parts = codec.encode(wanted, rng)
+        arrived = np.asarray(codec.read(parts, len(wanted)), np.float32)
+        memory.keep(task, {"residual": wanted - arrived})
+    return replace(update, vectors=parts)
