@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from llmagentos.codecs import pack
 from llmagentos.engines import InProcessEngine, Reply
 from llmagentos.errors import QuorumError
 from llmagentos.federation import measure, run
+from llmagentos.journal import Journal
 from llmagentos.messages import Enrolled, answer, encode
 from llmagentos.strategies import fedadagrad, fedadam, fedavg, fedavgm, fedyogi
 from tests.quadratics import CURVATURE, Quadratic, Shuffled, federation
@@ -162,10 +164,10 @@ def test_too_few_updates_stop_the_run_and_a_resume_asks_again(tmp_path):
 
 
 class Breaking(Quadratic):
-    def fit(self, task):
+    def update(self, task):
         if task.agent == "south":
             raise MemoryError("no room for the batch")
-        return super().fit(task)
+        return super().update(task)
 
 
 def test_an_agent_that_breaks_is_a_failure_and_the_round_goes_on(tmp_path):
@@ -214,3 +216,36 @@ def test_an_answer_is_encoded_to_the_same_bytes_every_time(tmp_path):
     task = task_for("north", "fit", parts.journal.state(), parts)
     update = answer(task, vectors={"delta": np.ones(1, np.float32)}, metrics={"b": 1.0, "a": 2.0})
     assert len({encode(update) for _ in range(20)}) == 1
+
+
+class Pairs(Quadratic):
+    """Makes the updates of two agents together, and notes how often."""
+
+    made = 0
+
+    def fit(self, tasks):
+        self.made += 1
+        yield [self.update(task) for task in tasks]
+
+
+def test_updates_that_are_made_together_are_kept_together(tmp_path, monkeypatch):
+    parts = federation(tmp_path / "broken", trainer=Pairs(), rounds=1)
+    record, recorded = Journal.record, []
+
+    def fails_at_the_second(self, task, *args):
+        recorded.append(task.agent)
+        if len(recorded) == 2:
+            raise OSError("no room")
+        record(self, task, *args)
+
+    monkeypatch.setattr(Journal, "record", fails_at_the_second)
+    with pytest.raises(OSError, match="no room"):
+        list(run(parts))
+    assert recorded == ["north", "south"]
+    assert parts.journal.answers(1, "fit") == []
+    monkeypatch.undo()
+    again = Pairs()
+    list(run(replace(parts, engine=InProcessEngine(again, ROSTER))))
+    plain, _ = final(federation(tmp_path / "plain", rounds=1))
+    assert again.made == 1
+    assert {n: v.tobytes() for n, v in parts.journal.state().vectors().items()} == plain

@@ -1,7 +1,7 @@
 """What a client does with a task: ordinary local training of the shared copy of the model."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -42,7 +42,12 @@ class ClientTrainer:
     optimizer: Fresh
     clients: Mapping[str, Client]
 
-    def fit(self, task: Task) -> Update:
+    def fit(self, tasks: Sequence[Task]) -> Iterator[list[Update]]:
+        """The updates of the tasks, one at a time."""
+        for task in tasks:
+            yield [self.update(task)]
+
+    def update(self, task: Task) -> Update:
         """The change of the model, ``delta`` ``(d,)``, after the client's steps of a round.
 
         ``task.settings`` holds ``mu``, ``weighting`` and ``may_fail``; unless it may, ``Stop``

@@ -26,7 +26,7 @@ def carry_out(command: Command, examples: Examples, display: Display, *, first: 
     if command.dry_run:
         display.console.print(plan_tables(session))
     elif first:
-        command.folder.begin(dump_settings(settings))
+        command.folder.begin(dump_settings(session.settings))
         federate(session, command, display)
     else:
         follow(session.trainer)

@@ -1,5 +1,6 @@
 """Settings of a run as frozen dataclasses; files, flags and ``--help`` come from them."""
 
+from llmagentos.settings.cohort import CohortSettings
 from llmagentos.settings.corpus import CorpusSettings, PartitionSettings
 from llmagentos.settings.evaluation import EvaluationSettings
 from llmagentos.settings.local import LocalSettings
@@ -8,6 +9,7 @@ from llmagentos.settings.run import RunSettings
 from llmagentos.settings.server import ServerSettings
 
 __all__ = [
+    "CohortSettings",
     "CorpusSettings",
     "EvaluationSettings",
     "LocalSettings",

@@ -1,8 +1,10 @@
 """One federated run: everything that its result depends on."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from llmagentos.settings.checks import require
+from llmagentos.settings.cohort import CohortSettings
 from llmagentos.settings.corpus import CorpusSettings
 from llmagentos.settings.evaluation import EvaluationSettings
 from llmagentos.settings.local import LocalSettings
@@ -30,6 +32,12 @@ class RunSettings:
     """The agents' text."""
     local: LocalSettings = LocalSettings()
     """Training at an agent."""
+    trainer: Literal["auto", "single", "cohort"] = "auto"
+    """``single`` trains agents one by one, ``cohort`` side by side in one batch: faster where a
+    batch is small, for more memory. ``auto`` is cohort where ``local.batch`` times
+    ``corpus.max_tokens`` is at most 128 (4096 on a GPU) and nothing stands in the way."""
+    cohort: CohortSettings = CohortSettings()
+    """Agents side by side."""
     server: ServerSettings = ServerSettings()
     """Averaging at the server."""
     evaluation: EvaluationSettings = EvaluationSettings()
