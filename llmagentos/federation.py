@@ -127,17 +127,20 @@ def ask(tasks: Sequence[Task], parts: Federation) -> None:
     for task in waiting.values():
         engine.send(task)
     while waiting:
-        for agent, body in engine.poll():
-            if agent not in waiting:
-                continue
-            try:
-                settled = settle(body, waiting[agent], parts)
-            except Damaged as error:
-                damaged[agent] += 1
-                settled = damaged[agent] == ATTEMPTS
-                refuse(waiting[agent], error, journal) if settled else engine.send(waiting[agent])
-            if settled:
-                del waiting[agent]
+        replies = engine.poll()
+        with journal.together():
+            for agent, body in replies:
+                if agent not in waiting:
+                    continue
+                try:
+                    settled = settle(body, waiting[agent], parts)
+                except Damaged as error:
+                    damaged[agent] += 1
+                    settled = damaged[agent] == ATTEMPTS
+                    again = waiting[agent]
+                    refuse(again, error, journal) if settled else engine.send(again)
+                if settled:
+                    del waiting[agent]
 
 
 def settle(body: bytes, task: Task, parts: Federation) -> bool:

@@ -135,6 +135,12 @@ class Journal:
             ).fetchone()
         )
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """All answers that are kept inside are on the disk at its end, or none is."""
+        with unbroken(), self._transaction():
+            yield
+
     def record(self, task: Task, body: bytes, squared_norm: float) -> None:
         """Keep an admitted update; a repeat is dropped."""
         with unbroken():

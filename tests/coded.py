@@ -33,7 +33,11 @@ class Homing:
 
     share = 0.5
 
-    def fit(self, task):
+    def fit(self, tasks):
+        for task in tasks:
+            yield [self.update(task)]
+
+    def update(self, task):
         way = self.share * (home_of(task.agent) - task.vectors["adapter"])
         return answer(task, vectors={"delta": way.astype(np.float32)})
 

@@ -1,5 +1,6 @@
 """A federation small enough to check on paper: f1 = x^2/2 and f2 = 2(x-1)^2, optimum 0.8."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
@@ -24,7 +25,11 @@ class Quadratic:
     steps: int = 10
     mu: float = 0.0
 
-    def fit(self, task: Task) -> Update:
+    def fit(self, tasks: list[Task]) -> Iterator[list[Update]]:
+        for task in tasks:
+            yield [self.update(task)]
+
+    def update(self, task: Task) -> Update:
         c, best = CURVATURE[task.agent]
         anchor = task.vectors["adapter"].astype(np.float64)
         x = anchor.copy()

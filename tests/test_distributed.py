@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from llmagentos.lm.lora import parameters_by_name
 from llmagentos.lm.precision import accelerator_for
 from llmagentos.lm.schedule import row_order
 from llmagentos.lm.trainer import LoraTrainer
-from llmagentos.messages import Task
+from llmagentos.messages import Task, Update
 from tests.lm_world import CPU, evaluate_task, fit_task, trainer
 
 LOCAL = {"steps": 3, "batch": 4, "accumulation": 2, "lr": 1e-2, "clip": 0.5}
@@ -34,27 +35,31 @@ def test_one_process_leads_nobody() -> None:
     training, alone = trainer(), trainer()
     task = fit_task(training.layout)
     with Leader(training) as leader:
-        delta = leader.fit(task).vectors["delta"]
+        ((update,),) = leader.fit([task])
         metrics = leader.evaluate(evaluate_task(training.layout)).metrics
-    assert np.array_equal(delta, alone.fit(task).vectors["delta"])
+    assert np.array_equal(update.vectors["delta"], alone.update(task).vectors["delta"])
     assert metrics == alone.evaluate(evaluate_task(training.layout)).metrics
 
 
 class Failing:
     """A trainer that runs out of memory."""
 
-    def fit(self, task: Task) -> None:
+    def fit(self, tasks: list[Task]) -> Iterator[list[Update]]:
+        for task in tasks:
+            yield [self.update(task)]
+
+    def update(self, task: Task) -> Update:
         raise RuntimeError("out of memory")
 
 
 def test_the_agent_ends_where_other_processes_wait_for_one_that_failed(monkeypatch) -> None:
     task = fit_task(trainer().layout)
     with pytest.raises(RuntimeError, match="out of memory"), Leader(Failing()) as leader:
-        leader.fit(task)
+        next(leader.fit([task]))
     monkeypatch.setattr(distributed, "_open_channel", object)
     monkeypatch.setattr(distributed, "_share", lambda task, channel: task)
     with pytest.raises(SystemExit, match="one process of agent north failed: out of memory"):
-        Leader(Failing()).fit(task)
+        next(Leader(Failing()).fit([task]))
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +80,7 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("number", [0, 1])
 def test_two_processes_train_as_one_does(two_processes: Path, number: int) -> None:
     training = trainer()
-    alone = training.fit(tasks(training)[number])
+    alone = training.update(tasks(training)[number])
     together = np.load(two_processes / f"{number}.npz")
     np.testing.assert_allclose(together["delta"], alone.vectors["delta"], rtol=1e-3, atol=2e-5)
     assert together["train_loss"] == pytest.approx(alone.metrics["train_loss"], rel=1e-5)
@@ -109,7 +114,8 @@ def main(folder: Path) -> None:
     if accelerator.is_main_process:
         with Leader(training) as leader:
             for number, task in enumerate(tasks(training)):
-                update = leader.fit(task) if task.kind == "fit" else leader.evaluate(task)
+                fit = task.kind == "fit"
+                update = next(leader.fit([task]))[0] if fit else leader.evaluate(task)
                 np.savez(folder / str(number), **update.vectors, **update.metrics)
     else:
         follow(training)
@@ -130,7 +136,7 @@ class Loss(torch.nn.Module):
         self.score = training.bench.score
 
     def forward(self, batch):
-        return self.score(batch)[0]
+        return self.score(batch).sum()
 
 
 def ddp_delta(rank: int) -> np.ndarray:

@@ -138,9 +138,9 @@ class Spoilt(Homing):
     def __init__(self):
         self.tasks = []
 
-    def fit(self, task):
+    def update(self, task):
         self.tasks.append(task)
-        update = super().fit(task)
+        update = super().update(task)
         if (task.agent, task.round) == ("south", 2):
             update.vectors["delta"][4] = np.nan
         return update

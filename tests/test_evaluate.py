@@ -69,7 +69,7 @@ def test_the_loss_at_targets_equals_the_loss_of_all_logits(make, caplog) -> None
     assert score.split == (make is tiny_peft)
     assert ("logits are computed at every position" in caplog.text) == (make is softcapped)
     batch = collate(rows(5, 1), CPU)
-    torch.testing.assert_close(score(batch)[0], full_logits_nll(model, batch))
+    torch.testing.assert_close(score(batch).sum(), full_logits_nll(model, batch))
 
 
 def test_chunks_change_neither_loss_nor_gradient(monkeypatch) -> None:
@@ -80,10 +80,10 @@ def test_chunks_change_neither_loss_nor_gradient(monkeypatch) -> None:
         monkeypatch.setattr(head, "LARGEST_CHUNK", logits)
         score = TargetScore(model)
         model.zero_grad()
-        nll, hits = score(batch)
-        nll.backward()
+        nll = score(batch)
+        nll.sum().backward()
         gradients = [p.grad.clone() for p in model.parameters() if p.requires_grad]
-        results.append((nll.detach(), hits, *gradients))
+        results.append((nll.detach(), score.with_hits(batch), *gradients))
     assert score.chunk < len(batch.targets)
     torch.testing.assert_close(results[0], results[1])
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from llmagentos.codecs import pack
 from llmagentos.engines import InProcessEngine, Reply
 from llmagentos.errors import DivergedError, QuorumError
 from llmagentos.federation import measure, run
+from llmagentos.journal import Journal
 from llmagentos.messages import Enrolled, answer, encode
 from llmagentos.strategies import fedadagrad, fedadam, fedavg, fedavgm, fedyogi
 from tests.quadratics import CURVATURE, Quadratic, Shuffled, federation
@@ -169,10 +171,10 @@ def test_too_few_updates_stop_the_run_and_a_resume_asks_again(tmp_path):
 
 
 class Breaking(Quadratic):
-    def fit(self, task):
+    def update(self, task):
         if task.agent == "south":
             raise MemoryError("no room for the batch")
-        return super().fit(task)
+        return super().update(task)
 
 
 def test_an_agent_that_breaks_is_a_failure_and_the_round_goes_on(tmp_path):
@@ -234,7 +236,7 @@ def test_a_share_of_the_agents_is_not_rounded_up_by_floating_point(tmp_path):
     roster = {f"agent{i:02}": Enrolled() for i in range(25)}
 
     class Few(Quadratic):
-        def fit(self, task):
+        def update(self, task):
             if int(task.agent[-2:]) >= 7:
                 raise MemoryError("away")
             return answer(task, vectors={"delta": np.ones(1, np.float32)})
@@ -253,3 +255,36 @@ def test_the_readmes_strategy_runs(tmp_path):
     exec(block, names)
     (report,) = run(federation(tmp_path, strategy=names["coordinate_median"](), rounds=1))
     assert report.weights == {"north": 0.5, "south": 0.5}
+
+
+class Pairs(Quadratic):
+    """Makes the updates of two agents together, and notes how often."""
+
+    made = 0
+
+    def fit(self, tasks):
+        self.made += 1
+        yield [self.update(task) for task in tasks]
+
+
+def test_updates_that_are_made_together_are_kept_together(tmp_path, monkeypatch):
+    parts = federation(tmp_path / "broken", trainer=Pairs(), rounds=1)
+    record, recorded = Journal.record, []
+
+    def fails_at_the_second(self, task, *args):
+        recorded.append(task.agent)
+        if len(recorded) == 2:
+            raise OSError("no room")
+        record(self, task, *args)
+
+    monkeypatch.setattr(Journal, "record", fails_at_the_second)
+    with pytest.raises(OSError, match="no room"):
+        list(run(parts))
+    assert recorded == ["north", "south"]
+    assert parts.journal.answers(1, "fit") == []
+    monkeypatch.undo()
+    again = Pairs()
+    list(run(replace(parts, engine=InProcessEngine(again, ROSTER))))
+    plain, _ = final(federation(tmp_path / "plain", rounds=1))
+    assert again.made == 1
+    assert {n: v.tobytes() for n, v in parts.journal.state().vectors().items()} == plain

@@ -36,10 +36,10 @@ def with_loss_scale(accelerator: Accelerator, scale: float) -> Accelerator:
 def test_mixed_precision_trains_as_full_precision_does(precision, name: str) -> None:
     local = {"optimizer": "sgd", "lr": 0.1, "clip": 0.1, "mu": 1.0}
     full = trainer(precision("no"))
-    expected = full.fit(fit_task(full.layout, **local))
+    expected = full.update(fit_task(full.layout, **local))
     accelerator = precision(name)
     mixed = trainer(with_loss_scale(accelerator, 2.0**12) if name == "fp16" else accelerator)
-    update = mixed.fit(fit_task(mixed.layout, precision=name, **local))
+    update = mixed.update(fit_task(mixed.layout, precision=name, **local))
     assert update.metrics["train_loss"] == pytest.approx(expected.metrics["train_loss"], rel=1e-2)
     ours, theirs = update.vectors["delta"], expected.vectors["delta"]
     assert 0 < np.linalg.norm(ours - theirs) < 0.03 * np.linalg.norm(theirs)
@@ -49,14 +49,14 @@ def test_a_step_that_overflows_is_skipped_and_the_scale_starts_afresh(precision)
     training = trainer(with_loss_scale(precision("fp16"), 2.0**30))
     task = fit_task(training.layout, steps=1)
     for _ in range(2):
-        assert not training.fit(task).vectors["delta"].any()
+        assert not training.update(task).vectors["delta"].any()
         assert training.bench.accelerator.scaler.get_scale() == 2.0**29
 
 
 def test_another_precision_than_the_agent_was_started_with_is_refused() -> None:
     training = trainer()
     with pytest.raises(SettingError, match="this agent was started with no"):
-        training.fit(fit_task(training.layout, precision="bf16"))
+        training.update(fit_task(training.layout, precision="bf16"))
 
 
 def test_auto_precision_on_a_cpu_is_none() -> None:

@@ -16,7 +16,7 @@ from tests.lm_world import CPU, SILOS, evaluate_task, fit_task, start_of, traine
 
 
 def delta(training: LoraTrainer, task: Task) -> np.ndarray:
-    return training.fit(task).vectors["delta"]
+    return training.update(task).vectors["delta"]
 
 
 def close(ours: np.ndarray, theirs: np.ndarray) -> None:
@@ -25,7 +25,7 @@ def close(ours: np.ndarray, theirs: np.ndarray) -> None:
 
 def test_a_fit_lowers_the_loss_and_counts_examples_and_tokens() -> None:
     training = trainer()
-    update = training.fit(fit_task(training.layout, steps=30))
+    update = training.update(fit_task(training.layout, steps=30))
     metrics = update.metrics
     assert metrics["train_loss"] < metrics["first_loss"]
     assert metrics["examples"] == update.weight == len(SILOS["north"].train)
@@ -41,14 +41,14 @@ def test_the_weight_counts_what_it_is_asked_to_count(weighting: str, weight: int
     training = trainer()
     task = fit_task(training.layout, steps=1)
     task = replace(task, settings={**task.settings, "weighting": weighting})
-    assert training.fit(task).weight == weight
+    assert training.update(task).weight == weight
 
 
 def test_the_delta_is_a_copy_that_later_training_does_not_touch() -> None:
     training = trainer()
     first = delta(training, fit_task(training.layout))
     before = first.copy()
-    training.fit(fit_task(training.layout, agent="south"))
+    training.update(fit_task(training.layout, agent="south"))
     assert np.array_equal(first, before)
     assert not np.shares_memory(first, training.bench.flat.vector.detach().numpy())
 
@@ -77,7 +77,7 @@ def test_a_fit_that_failed_leaves_no_trace_either() -> None:
     training, fresh = trainer(dropout=0.2), trainer(dropout=0.2)
     training.track = lambda steps, label: iter([*steps, None])
     with pytest.raises(AttributeError):
-        training.fit(fit_task(training.layout, gradient_checkpointing=True))
+        training.update(fit_task(training.layout, gradient_checkpointing=True))
     training.track = lambda steps, label: steps
     task = fit_task(training.layout)
     assert np.array_equal(delta(training, task), delta(fresh, task))
@@ -124,7 +124,7 @@ def test_gradient_checkpointing_keeps_fewer_activations() -> None:
 def test_one_step_of_sgd_is_the_gradient_of_the_mean_target_loss() -> None:
     training = trainer()
     task = fit_task(training.layout, steps=1, batch=13, lr=0.5, clip=0.0, optimizer="sgd")
-    update = training.fit(task)
+    update = training.update(task)
     model = training.bench.model
     training.bench.flat.load(torch.tensor(task.vectors["adapter"]))
     training.bench.flat.gradient.zero_()
@@ -189,7 +189,7 @@ def test_a_loss_that_is_not_finite_still_gives_a_delta() -> None:
     training = trainer()
     adapter = start_of(training.layout)
     adapter[0] = np.inf
-    update = training.fit(fit_task(training.layout, adapter=adapter, steps=1))
+    update = training.update(fit_task(training.layout, adapter=adapter, steps=1))
     assert not np.isfinite(update.vectors["delta"]).all()
     sound = delta(training, fit_task(training.layout))
     assert np.array_equal(sound, delta(trainer(), fit_task(training.layout)))
@@ -199,26 +199,26 @@ def test_a_read_only_adapter_is_loaded_without_a_warning() -> None:
     training = trainer()
     task = fit_task(training.layout, steps=1)
     task.vectors["adapter"].flags.writeable = False
-    training.fit(task)
+    training.update(task)
 
 
 def test_a_task_for_another_adapter_is_refused() -> None:
     training, wider = trainer(), trainer(rank=8)
     with pytest.raises(SettingError, match="give both the same lora settings"):
-        training.fit(fit_task(wider.layout))
+        training.update(fit_task(wider.layout))
 
 
 def test_an_unknown_agent_is_named() -> None:
     training = trainer()
     with pytest.raises(SettingError, match="no silo for agent 'west' here; there are north, south"):
-        training.fit(fit_task(training.layout, agent="west"))
+        training.update(fit_task(training.layout, agent="west"))
 
 
 def test_a_moved_model_is_noticed_before_it_trains() -> None:
     training = trainer()
     training.bench.model.to(torch.float64).to(torch.float32)
     with pytest.raises(AssertionError, match="left the flat vector"):
-        training.fit(fit_task(training.layout))
+        training.update(fit_task(training.layout))
 
 
 def test_a_model_with_more_than_its_adapter_trainable_is_turned_away() -> None:
@@ -232,6 +232,6 @@ def test_the_steps_pass_through_the_tracker() -> None:
     training = trainer()
     seen = []
     training.track = lambda items, label: seen.append((label, len(items))) or items
-    training.fit(fit_task(training.layout))
+    training.update(fit_task(training.layout))
     training.evaluate(evaluate_task(training.layout))
     assert seen == [("north: fit", 3), ("north: evaluate", 3)]

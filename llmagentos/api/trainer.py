@@ -1,7 +1,6 @@
 """What a client does with a task: ordinary local training of the shared copy of the model."""
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -42,13 +41,18 @@ class ClientTrainer:
     optimizer: Fresh
     clients: Mapping[str, Client]
 
-    def fit(self, task: Task) -> Update:
+    def fit(self, tasks: Sequence[Task]) -> Iterator[list[Update]]:
+        """The updates of the tasks, one at a time."""
+        for task in tasks:
+            yield [self.update(task)]
+
+    def update(self, task: Task) -> Update:
         """The change of the model, ``delta`` ``(d,)``, after the client's steps of a round.
 
         ``task.settings`` holds ``mu``, ``weighting`` and ``may_fail``; unless it may, ``Stop``
         carries what went wrong past all that would make it a mere failure of this client.
         """
-        begun, client = time.monotonic(), self.clients[task.agent]
+        client = self.clients[task.agent]
         self.weights.load(task.vectors["adapter"])
         before = self.weights.vector()
         try:
@@ -58,7 +62,7 @@ class ClientTrainer:
             if task.settings["may_fail"]:
                 raise
             raise Stop(error) from error
-        metrics = {"train_loss": loss, "seconds": time.monotonic() - begun}
+        metrics = {"train_loss": loss}
         weight = 1.0 if task.settings["weighting"] == "uniform" else client.weight
         delta = self.weights.vector() - before
         return answer(task, vectors={"delta": delta}, weight=weight, metrics=metrics)

@@ -1,5 +1,6 @@
 """An agent's last step before it answers: its change in the codec that the task asks for."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,9 +20,13 @@ class CodingTrainer:
         self.trainer = trainer
         self.folder = folder
 
-    def fit(self, task: Task) -> Update:
-        """The trainer's update in the task's codec."""
-        update = self.trainer.fit(task)
+    def fit(self, tasks: Sequence[Task]) -> Iterator[list[Update]]:
+        """The trainer's updates, as they come, in the codecs of their tasks."""
+        asked = {task.agent: task for task in tasks}
+        for updates in self.trainer.fit(tasks):
+            yield [self._coded(update, asked[update.agent]) for update in updates]
+
+    def _coded(self, update: Update, task: Task) -> Update:
         return coded(update, task, AgentMemory(self.folder / folder_name(task.agent)))
 
     def evaluate(self, task: Task) -> Update:

@@ -1,5 +1,6 @@
 """What carries tasks to agents and their answers back."""
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from llmagentos.messages import Roster, Task, Update
@@ -13,7 +14,10 @@ class Reply(NamedTuple):
 
 
 class Engine(Protocol):
-    """Delivers each task at least once; answers come in any order and may come twice."""
+    """Delivers each task at least once; answers come in any order and may come twice.
+
+    Answers that one training made together come in one poll, and are kept together or not at all.
+    """
 
     @property
     def roster(self) -> Roster:
@@ -34,10 +38,14 @@ class Engine(Protocol):
 
 
 class Trainer(Protocol):
-    """What an agent does with a task; it knows its own corpus."""
+    """What agents do with their tasks; it knows their corpora."""
 
-    def fit(self, task: Task) -> Update:
-        """The change of the adapter after local training."""
+    def fit(self, tasks: Sequence[Task]) -> Iterator[Sequence[Update]]:
+        """The changes of the adapter after local training, in the order of the tasks.
+
+        Those that are made together come together. An error is that of the first task that has no
+        update; the tasks after it are handed over again.
+        """
         ...
 
     def evaluate(self, task: Task) -> Update:

@@ -4,6 +4,7 @@ Started by ``python -m torch.distributed.run --nproc-per-node N`` or, on GPUs, b
 launch``. Only the first process owns journal and engine; the others follow it.
 """
 
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
@@ -11,8 +12,11 @@ from typing import Self
 import torch.distributed as dist
 from accelerate import PartialState
 
+from llmagentos.lm.cohort import CohortTrainer
 from llmagentos.lm.trainer import LoraTrainer
 from llmagentos.messages import Task, Update
+
+Tuner = LoraTrainer | CohortTrainer
 
 PATIENCE = timedelta(days=30)
 """How long a process waits for the next task; other agents may be slow."""
@@ -24,13 +28,17 @@ class Leader:
     With one process it is the trainer, no more. Used as ``with``: the others stop at its end.
     """
 
-    def __init__(self, trainer: LoraTrainer) -> None:
+    def __init__(self, trainer: Tuner) -> None:
         self.trainer = trainer
         self._channel = _open_channel()
 
-    def fit(self, task: Task) -> Update:
-        """The update of all processes together."""
-        return self._work(task)
+    def fit(self, tasks: Sequence[Task]) -> Iterator[Sequence[Update]]:
+        """The updates of all processes together, one at a time; with one, as the trainer's come."""
+        if self._channel is None:
+            yield from self.trainer.fit(tasks)
+        else:
+            for task in tasks:
+                yield [self._work(task)]
 
     def evaluate(self, task: Task) -> Update:
         """The metrics of all processes together."""
@@ -56,15 +64,15 @@ class Leader:
             _share(None, self._channel)
 
 
-def follow(trainer: LoraTrainer) -> None:
+def follow(trainer: Tuner) -> None:
     """Work on what the first process shares until it stops; for every process but the first."""
     channel = _open_channel()
     while (task := _share(None, channel)) is not None:
         _work(trainer, task)
 
 
-def _work(trainer: LoraTrainer, task: Task) -> Update:
-    return trainer.fit(task) if task.kind == "fit" else trainer.evaluate(task)
+def _work(trainer: Tuner, task: Task) -> Update:
+    return trainer.update(task) if task.kind == "fit" else trainer.evaluate(task)
 
 
 def _open_channel() -> dist.ProcessGroup | None:

@@ -28,7 +28,7 @@ def evaluate(
     for share in map(bench.share, track(batches)):
         if share:
             with bench.accelerator.autocast():
-                total += torch.stack(bench.score(collate(share, device)))
+                total += bench.score.with_hits(collate(share, device)).sum(dim=1)
     nll, hits = bench.accelerator.reduce(total, "sum").tolist()
     tokens = target_tokens(rows)
     return {"loss": nll / tokens, "accuracy": hits / tokens, "tokens": float(tokens)}

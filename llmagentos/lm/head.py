@@ -1,6 +1,8 @@
 """The loss at the target tokens, without the logits of a whole batch in memory."""
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -13,12 +15,15 @@ from llmagentos.lm.batches import Batch
 
 log = logging.getLogger(__name__)
 
+Score = Callable[[nn.Module, Tensor, Tensor], Tensor]
+"""Head, outputs ``(n, ...)`` and targets ``(n,)`` to ``(..., n)`` float32."""
+
 LARGEST_CHUNK = 2**25
 """Logits that exist at a time (128 MiB in float32): 682 tokens of a vocabulary of 49 k."""
 
 
 class TargetScore:
-    """Sums over a batch's target tokens: negative log-likelihood, and hits of the likeliest token.
+    """What a batch's target tokens get: negative log-likelihood, and hits of the likeliest token.
 
     Runs the body of the model, picks the positions that predict a target and applies the head to
     them, some at a time; the backward pass computes a chunk's logits again. A model whose forward
@@ -36,18 +41,23 @@ class TargetScore:
                 type(self.causal).__name__,
             )
 
-    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Two ``()`` float32 sums, ``(nll, hits)``; the first can be differentiated."""
+    def __call__(self, batch: Batch) -> Tensor:
+        """Negative log-likelihood of each target, ``(n,)`` float32; it can be differentiated."""
+        return self._by_chunk(batch, _nll)
+
+    @torch.no_grad()
+    def with_hits(self, batch: Batch) -> Tensor:
+        """The same, and 1 where the target is the likeliest token: ``(2, n)`` float32."""
+        return self._by_chunk(batch, _nll_and_hits)
+
+    def _by_chunk(self, batch: Batch, score: Score) -> Tensor:
         head, outputs = self._head_and_outputs(batch)
         pieces = list(
             zip(*(torch.split(t, self.chunk) for t in (outputs, batch.targets)), strict=True)
         )
-        if len(pieces) == 1 or not outputs.requires_grad:
-            scores = [_score(head, *piece) for piece in pieces]
-        else:
-            scores = [checkpoint(_score, head, *piece, use_reentrant=False) for piece in pieces]
-        nll, hits = zip(*scores, strict=True)
-        return torch.stack(nll).sum(), torch.stack(hits).sum()
+        if len(pieces) > 1 and outputs.requires_grad:
+            score = partial(checkpoint, score, use_reentrant=False)
+        return torch.cat([score(head, *piece) for piece in pieces], dim=-1)
 
     def _head_and_outputs(self, batch: Batch) -> tuple[nn.Module, Tensor]:
         """What is still to be applied, and ``(n, ...)`` outputs at the predicting positions."""
@@ -60,10 +70,14 @@ class TargetScore:
         return head, outputs.flatten(0, 1)[batch.places]
 
 
-def _score(head: nn.Module, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def _nll(head: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
+    return cross_entropy(head(outputs).float(), targets, reduction="none")
+
+
+def _nll_and_hits(head: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
     logits = head(outputs).float()
-    hits = (logits.detach().argmax(dim=-1) == targets).sum(dtype=torch.float32)
-    return cross_entropy(logits, targets, reduction="sum"), hits
+    nll = cross_entropy(logits, targets, reduction="none")
+    return torch.stack([nll, (logits.argmax(dim=-1) == targets).float()])
 
 
 @torch.no_grad()

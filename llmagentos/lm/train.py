@@ -47,7 +47,7 @@ def backward(bench: Workbench, step: Step) -> Tensor:
     for rows in map(bench.share, step.passes):
         if rows:
             with bench.accelerator.autocast():
-                nll, _ = bench.score(collate(rows, loss.device))
+                nll = bench.score(collate(rows, loss.device)).sum()
             bench.accelerator.backward(nll / tokens)
             loss += nll.detach() / tokens
     return loss

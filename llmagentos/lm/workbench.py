@@ -1,6 +1,6 @@
 """One model with the parts that training and evaluation share, in the same state every time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
@@ -16,6 +16,12 @@ from llmagentos.lm.flat import FlatAdapter
 from llmagentos.lm.head import TargetScore
 from llmagentos.lm.lora import parameters_by_name
 from llmagentos.settings import LocalSettings
+
+OPTIMIZERS: Mapping[str, Callable[[list[dict[str, Any]]], torch.optim.Optimizer]] = {
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+}
+"""``local.optimizer`` to an optimizer of parameter groups."""
 
 
 class Workbench:
@@ -44,8 +50,8 @@ class Workbench:
 
     def fresh_optimizer(self, settings: LocalSettings) -> AcceleratedOptimizer:
         """An optimizer, and a loss scale where there is one, that know of no earlier training."""
-        kind = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[settings.optimizer]
-        optimizer = kind([self.flat.vector], lr=settings.lr, weight_decay=settings.weight_decay)
+        rates = {"lr": settings.lr, "weight_decay": settings.weight_decay}
+        optimizer = OPTIMIZERS[settings.optimizer]([{"params": [self.flat.vector], **rates}])
         scaler = self.accelerator.scaler
         if scaler is not None:
             scaler.load_state_dict(self._loss_scale)

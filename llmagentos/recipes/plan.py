@@ -10,6 +10,7 @@ from rich.text import Text
 from llmagentos.codecs import codec_of
 from llmagentos.corpus import heterogeneity
 from llmagentos.lm.head import LARGEST_CHUNK
+from llmagentos.lm.memory import PER_ADAPTER, pass_bytes
 from llmagentos.recipes.command import flat_settings
 from llmagentos.recipes.session import Session
 from llmagentos.report import silo_table
@@ -30,7 +31,7 @@ def plan_tables(session: Session) -> Group:
 def estimates(session: Session) -> dict[str, str]:
     """Sizes and counts of the run, by what they are."""
     settings, values = session.settings, session.layout.size
-    agents = max(1, round(settings.server.fraction * len(session.silos)))
+    agents = agents_in_round(session)
     steps = settings.rounds * settings.local.steps * agents
     body = codec_of(settings.codec).body_bytes(values)
     total = sum(p.numel() for p in session.base.model.parameters())
@@ -44,22 +45,24 @@ def estimates(session: Session) -> dict[str, str]:
     }
 
 
+def agents_in_round(session: Session) -> int:
+    """How many agents train in a round."""
+    return max(1, round(session.settings.server.fraction * len(session.silos)))
+
+
 def memory_bytes(session: Session) -> int:
     """A rough peak: libraries, weights, adapter and optimizer, activations and logits of a pass.
 
-    A layer keeps 34 values of the hidden size a token, half of them of two bytes in 16-bit
-    training, and the attention scores: Korthikanti et al. 2022, arXiv:2205.05198, section 4.1.
+    The layers' part as ``pass_bytes`` estimates it, for every agent that trains side by side.
     """
     settings = session.settings
     config = session.base.model.config.get_text_config()
     weights = sum(p.numel() * p.element_size() for p in session.base.model.parameters())
     tokens = settings.local.batch * settings.corpus.max_tokens
-    scores = 5 * config.num_attention_heads * settings.corpus.max_tokens
-    layers: int = 1 if settings.local.gradient_checkpointing else config.num_hidden_layers
-    half = settings.model.dtype != "float32" or settings.local.precision != "no"
-    activations: int = layers * tokens * (34 * config.hidden_size + scores) * (1 if half else 2)
-    logits: int = 2 * 4 * min(tokens * config.vocab_size, LARGEST_CHUNK)
-    return LIBRARIES_BYTES + weights + 5 * 4 * session.layout.size + activations + logits
+    beside = min(settings.cohort.agents or 1, agents_in_round(session))
+    logits: int = 2 * 4 * min(beside * tokens * config.vocab_size, LARGEST_CHUNK)
+    an_agent = PER_ADAPTER * session.layout.size + pass_bytes(config, settings)
+    return LIBRARIES_BYTES + weights + beside * an_agent + logits
 
 
 def _pairs(title: str, rows: Mapping[str, str]) -> Table:

@@ -1,18 +1,28 @@
 """Every "auto" of the settings, decided once by a static rule and then written down."""
 
+import logging
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from llmagentos.lm.memory import agents_within
 from llmagentos.lm.model_adapter import adapter_settings
 from llmagentos.lm.models import choose_device, choose_dtype
+from llmagentos.lm.obstacle import obstacle
 from llmagentos.lm.precision import resolve_precision
+from llmagentos.lm.trainer import LoraTrainer
 from llmagentos.settings import RunSettings
+
+log = logging.getLogger(__name__)
+
+SMALL_PASS = {"cpu": 128, "cuda": 4096}
+"""Positions of one agent's forward pass up to which a batch of many agents is clearly faster: on a
+CPU its matrix products are then narrow, on a GPU its kernels short."""
 
 
 def resolved(settings: RunSettings) -> RunSettings:
-    """The settings with no ``auto`` and no absent number in them; a resumed run uses these again.
+    """The settings with what can be decided without a model; a resumed run uses these again.
 
     ``threads``: the cores that this process may use, shared with its agent's others.
     ``model.device`` and ``model.dtype``: a GPU and bfloat16 where there are, else the CPU and
@@ -43,3 +53,24 @@ def resolved(settings: RunSettings) -> RunSettings:
 def processes_here() -> int:
     """How many processes of an agent a launcher has started on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def with_trainer(settings: RunSettings, single: LoraTrainer) -> RunSettings:
+    """The settings with ``trainer`` and ``cohort.agents`` decided too, for a loaded model.
+
+    ``trainer``: cohort where an agent's pass is small, see ``SMALL_PASS``. ``cohort.agents``: as
+    many as ``cohort.memory_gb`` holds. Where agents cannot train side by side it is single, and
+    the log says why if cohort was asked for.
+    """
+    against = obstacle(single)
+    if settings.trainer == "cohort" and against:
+        log.warning("trainer='cohort': %s; agents train one by one", against)
+    positions = settings.local.batch * settings.corpus.max_tokens
+    small = positions <= SMALL_PASS.get(single.bench.model.device.type, 0)
+    wanted = settings.trainer == "cohort" or (settings.trainer == "auto" and small)
+    if against or not wanted:
+        return replace(settings, trainer="single")
+    config = cast("Any", single.bench.model.get_base_model()).config.get_text_config()
+    budget = settings.cohort.memory_gb * 1e9
+    agents = settings.cohort.agents or agents_within(budget, config, settings, single.layout.size)
+    return replace(settings, trainer="cohort", cohort=replace(settings.cohort, agents=agents))

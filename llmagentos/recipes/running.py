@@ -39,7 +39,7 @@ def federate(session: Session, command: Command, display: Display) -> None:
     with Journal(folder.journal) as journal, Leader(session.trainer) as trainer:
         if folder.begun and not command.resume:
             raise name_taken(folder)
-        folder.begin(dump_settings(settings))
+        folder.begin(dump_settings(session.settings))
         run_id = journal.begin(session.layout, session.facts, session.first_state)
         coding = CodingTrainer(trainer, folder.agents)
         engine = InProcessEngine(coding, session.roster)

@@ -7,18 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from peft import PeftModel
 
 from llmagentos.adapter import Adapter, Layout
 from llmagentos.corpus import Example, Silo, tokenize_silos
 from llmagentos.federation import Plan
+from llmagentos.lm.allocator import keep_freed_memory
 from llmagentos.lm.batches import target_tokens
+from llmagentos.lm.cohort import CohortTrainer
 from llmagentos.lm.lora import adapter_config, attach, initial_vector, layout_of
 from llmagentos.lm.model_adapter import adapter_vector
 from llmagentos.lm.models import Base, load_base
 from llmagentos.lm.precision import accelerator_for
 from llmagentos.lm.trainer import LoraTrainer, Track
 from llmagentos.messages import Enrolled, Kind
+from llmagentos.recipes.resolve import with_trainer
 from llmagentos.settings import RunSettings
 from llmagentos.state import ServerState
 
@@ -37,7 +41,7 @@ class Session:
     model: PeftModel
     layout: Layout
     silos: Sequence[Silo]
-    trainer: LoraTrainer
+    trainer: LoraTrainer | CohortTrainer
 
     @property
     def roster(self) -> dict[str, Enrolled]:
@@ -50,7 +54,7 @@ class Session:
         return {
             "base": self.base.hash,
             "corpus": corpus_hash(self.silos),
-            "number of processes": str(self.trainer.bench.accelerator.num_processes),
+            "number of processes": str(PartialState().num_processes),
         }
 
     def first_state(self) -> ServerState:
@@ -66,7 +70,10 @@ class Session:
 
 
 def open_session(settings: RunSettings, examples: Examples, track: Track) -> Session:
-    """Load the model, tokenise the silos and bind the adapter; ``settings`` are resolved ones."""
+    """Load the model, tokenise the silos and bind the adapter; ``settings`` are resolved ones.
+
+    Those of the session say also which trainer it is.
+    """
     torch.set_num_threads(settings.threads or 1)
     base = load_base(settings.model, settings.seed)
     silos = tokenize_silos(examples, base.tokenizer, settings.corpus, settings.seed)
@@ -75,8 +82,17 @@ def open_session(settings: RunSettings, examples: Examples, track: Track) -> Ses
     accelerator = accelerator_for(settings.local.precision, model.device)
     everyone = {silo.name: silo for silo in [*silos, central_silo(silos)]}
     assert len(everyone) == len(silos) + 1
-    trainer = LoraTrainer(model, layout, everyone, accelerator=accelerator, track=track)
+    single = LoraTrainer(model, layout, everyone, accelerator=accelerator, track=track)
+    settings = with_trainer(settings, single)
+    trainer = single if settings.trainer == "single" else side_by_side(single, settings)
     return Session(settings, base, model, layout, silos, trainer)
+
+
+def side_by_side(single: LoraTrainer, settings: RunSettings) -> CohortTrainer:
+    """A trainer of many agents at a time, in a process that keeps its memory."""
+    keep_freed_memory()
+    assert settings.cohort.agents is not None
+    return CohortTrainer(single, settings.cohort.agents)
 
 
 def central_silo(silos: Sequence[Silo]) -> Silo:

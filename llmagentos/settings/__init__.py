@@ -1,6 +1,7 @@
 """Settings of a run as frozen dataclasses; files, flags and ``--help`` come from them."""
 
 from llmagentos.settings.codec import CodecSettings
+from llmagentos.settings.cohort import CohortSettings
 from llmagentos.settings.corpus import CorpusSettings, PartitionSettings
 from llmagentos.settings.evaluation import EvaluationSettings
 from llmagentos.settings.local import LocalSettings
@@ -10,6 +11,7 @@ from llmagentos.settings.server import ServerSettings
 
 __all__ = [
     "CodecSettings",
+    "CohortSettings",
     "CorpusSettings",
     "EvaluationSettings",
     "LocalSettings",

@@ -1,9 +1,11 @@
 """One federated run: everything that its result depends on."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from llmagentos.settings.checks import require
 from llmagentos.settings.codec import CodecSettings
+from llmagentos.settings.cohort import CohortSettings
 from llmagentos.settings.corpus import CorpusSettings
 from llmagentos.settings.evaluation import EvaluationSettings
 from llmagentos.settings.local import LocalSettings
@@ -33,6 +35,12 @@ class RunSettings:
     """Training at an agent."""
     codec: CodecSettings = CodecSettings()
     """What travels of an agent's change."""
+    trainer: Literal["auto", "single", "cohort"] = "auto"
+    """``single`` trains agents one by one, ``cohort`` side by side in one batch: faster where a
+    batch is small, for more memory. ``auto`` is cohort where ``local.batch`` times
+    ``corpus.max_tokens`` is at most 128 (4096 on a GPU) and nothing stands in the way."""
+    cohort: CohortSettings = CohortSettings()
+    """Agents side by side."""
     server: ServerSettings = ServerSettings()
     """Averaging at the server."""
     evaluation: EvaluationSettings = EvaluationSettings()

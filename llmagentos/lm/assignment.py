@@ -1,0 +1,77 @@
+"""A training task with what its agent brings to it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+from llmagentos.adapter import Layout, Vector
+from llmagentos.corpus import Silo
+from llmagentos.errors import SettingError
+from llmagentos.lm.batches import target_tokens
+from llmagentos.lm.schedule import Step, learning_rate, row_order, steps_of_round
+from llmagentos.messages import Task, Update, answer
+from llmagentos.settings import LocalSettings
+from llmagentos.settings.checks import require
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A fit task, the agent's silo, and its settings, checked.
+
+    ``task.settings`` holds the fields of ``LocalSettings``, ``horizon`` in rounds and
+    ``weighting``; ``task.seed`` is the run's, the same in every round.
+    """
+
+    task: Task
+    silo: Silo
+    settings: LocalSettings
+
+    def steps(self) -> list[Step]:
+        """The steps of the round: which rows, and at which learning rate."""
+        task, settings, rows = self.task, self.settings, self.silo.train
+        count = settings.steps * settings.accumulation * settings.batch
+        order = row_order(task.seed, task.agent, len(rows), (task.round - 1) * count, count)
+        horizon = task.settings["horizon"]
+        rates = [learning_rate(settings, task.round, s, horizon) for s in range(settings.steps)]
+        return steps_of_round(settings, rows, order, rates)
+
+    def update(self, delta: Vector, losses: Sequence[float]) -> Update:
+        """The answer: the change of the adapter, ``(d,)``, and the losses of the steps."""
+        metrics = {
+            "train_loss": sum(losses) / len(losses),
+            "first_loss": losses[0],
+            "examples": float(len(self.silo.train)),
+            "tokens": float(target_tokens(self.silo.train)),
+        }
+        weighting = self.task.settings.get("weighting", "examples")
+        weight = {**metrics, "uniform": 1.0}[weighting]
+        return answer(self.task, vectors={"delta": delta}, weight=weight, metrics=metrics)
+
+
+def assigned(task: Task, silos: Mapping[str, Silo], layout: Layout, precision: str) -> Assignment:
+    """The assignment that a task is, for agents that train ``layout`` at ``precision``.
+
+    Raises ``SettingError`` when the task is for another adapter, agent or precision.
+    """
+    check_layout(task, layout)
+    settings = LocalSettings(**{f.name: task.settings[f.name] for f in fields(LocalSettings)})
+    fits = settings.precision in {"auto", precision}
+    remedy = f"this agent was started with {precision}"
+    require(fits, "local.precision", settings.precision, remedy)
+    return Assignment(task, silo_of(task, silos), settings)
+
+
+def check_layout(task: Task, layout: Layout) -> None:
+    """Raise ``SettingError`` unless the task is for an adapter of this layout."""
+    if task.layout != layout:
+        raise SettingError(
+            f"run {task.run!r} trains an adapter of {task.layout.size} values, agent "
+            f"{task.agent!r} has one of {layout.size}; give both the same lora settings"
+        )
+
+
+def silo_of(task: Task, silos: Mapping[str, Silo]) -> Silo:
+    """The silo of the task's agent; ``SettingError`` where it is not among them."""
+    if task.agent not in silos:
+        known = ", ".join(silos)
+        raise SettingError(f"no silo for agent {task.agent!r} here; there are {known}")
+    return silos[task.agent]

@@ -1,0 +1,31 @@
+"""What keeps agents from training side by side."""
+
+from typing import Any, cast
+
+from peft import PeftModel
+from peft.tuners.lora import Linear
+from torch import nn
+
+from llmagentos.lm.stacked import lora_layers
+from llmagentos.lm.trainer import LoraTrainer
+
+
+def obstacle(trainer: LoraTrainer) -> str | None:
+    """Why the agents of a trainer have to train one by one, in words; none when nothing does."""
+    accelerator = trainer.bench.accelerator
+    if accelerator.num_processes > 1:
+        return f"an agent has {accelerator.num_processes} processes"
+    if accelerator.scaler is not None:
+        return "the loss scale of fp16 is one for all of a batch; use bf16"
+    return _odd_layer(trainer.bench.model)
+
+
+def _odd_layer(model: PeftModel) -> str | None:
+    head = cast("Any", model.get_base_model()).get_output_embeddings()
+    for name, layer in lora_layers(model).items():
+        kind = type(layer.get_base_layer())
+        if layer is head:
+            return f"{name} is the head, which sees targets only"
+        if type(layer) is not Linear or kind is not nn.Linear:
+            return f"{name} is a {kind.__name__}, not a plain linear layer"
+    return None

@@ -1,0 +1,80 @@
+"""The adapters of many agents in one forward pass over one frozen model."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import prod
+
+import torch
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from torch import Tensor
+
+from llmagentos.adapter import Layout
+from llmagentos.lm.lora import ADAPTER
+
+Forward = Callable[[Tensor], Tensor]
+
+
+class StackedAdapter:
+    """``n`` adapters as the rows of ``(n, d)`` float32 matrices, ``values`` and ``gradient``.
+
+    ``anchors`` is what the values were at first. Inside ``on`` a model takes batches in which the
+    rows of the first agent come first, then as many of the second, and so on. The base is applied
+    once to all of them, the factors A ``(n, r, in)`` and B ``(n, out, r)``, which are views of
+    ``values``, to each agent's own.
+    """
+
+    def __init__(self, layout: Layout, anchors: Tensor) -> None:
+        self.anchors = anchors
+        self.values = anchors.clone()
+        self.gradient = torch.zeros_like(anchors)
+        sizes = [prod(shape) for shape in layout.shapes]
+        pieces = zip(
+            torch.split(self.values, sizes, dim=1), layout.names, layout.shapes, strict=True
+        )
+        self._factors = {
+            name: piece.view(-1, *shape).requires_grad_() for piece, name, shape in pieces
+        }
+        self._agents, self._positions = 0, 0
+
+    def expect(self, agents: int, positions: int) -> None:
+        """The next batch has this many positions, of the first so many agents."""
+        self._agents, self._positions = agents, positions
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of a scalar to the rows of the agents that it depends on."""
+        gradients = torch.autograd.grad(loss, list(self._factors.values()))
+        self.gradient += torch.cat([gradient.flatten(1) for gradient in gradients], dim=1)
+
+    @contextmanager
+    def on(self, model: PeftModel) -> Iterator[None]:
+        """The model's LoRA layers compute with the stack inside and are themselves again after."""
+        layers = lora_layers(model)
+        try:
+            for name, layer in layers.items():
+                vars(layer)["forward"] = self._forward_of(name, layer)
+            yield
+        finally:
+            for layer in layers.values():
+                vars(layer).pop("forward", None)
+
+    def _forward_of(self, name: str, layer: LoraLayer) -> Forward:
+        """What a layer does to ``(..., in)``: ``base(x) + scale * B A drop(x)``, agent by agent."""
+        base, drop, scale = layer.base_layer, layer.lora_dropout[ADAPTER], layer.scaling[ADAPTER]
+        a, b = self._factors[f"{name}.lora_A.weight"], self._factors[f"{name}.lora_B.weight"]
+
+        def forward(x: Tensor) -> Tensor:
+            if x.numel() != self._positions * x.shape[-1]:
+                raise RuntimeError(f"{name} is given other positions than all those of the batch")
+            inputs = x.reshape(self._agents, -1, x.shape[-1])
+            out: Tensor = base(inputs)
+            low = drop(inputs.to(a.dtype)) @ a[: self._agents].mT
+            wide = torch.baddbmm(out.to(low.dtype), low, b[: self._agents].mT, alpha=scale)
+            return wide.to(out.dtype).view(*x.shape[:-1], out.shape[-1])
+
+        return forward
+
+
+def lora_layers(model: PeftModel) -> dict[str, LoraLayer]:
+    """Every layer with a pair of factors, by the name that its factors begin with."""
+    return {name: part for name, part in model.named_modules() if isinstance(part, LoraLayer)}
