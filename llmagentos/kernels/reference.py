@@ -1,11 +1,13 @@
 """What every kernel means, in plain NumPy: the native twin gives the same bits.
 
-Rows are ``(d,)`` float32, float16 or bfloat16; sums are float64 in the order of the rows and are
-rounded to float32 once; every NaN that is written is the one quiet NaN ``0x7fc00000``. Rounding is
+Rows are ``(d,)`` float32, float16 or bfloat16; weights are rounded to 29 significant bits, so that
+a product with a value is exact; sums are float64 in the order of the rows and are rounded to
+float32 once; every NaN that is written is the one quiet NaN ``0x7fc00000``. Rounding is
 to nearest even, nothing is contracted, denormals are kept. ``_threads`` only keeps the
 signatures alike.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,6 +35,17 @@ def _narrow(values: Float64s) -> Float32s:
     narrow = values.astype(np.float32)
     narrow[np.isnan(narrow)] = np.float32(np.nan)
     return narrow
+
+
+def exact_weight(weight: float) -> float:
+    """The weight as it is used: rounded to 29 significant bits, and 0 below ``2 ** -800``.
+
+    Times a float32 it is exact in float64: a fused multiply-add gives the bits of two operations.
+    """
+    if abs(weight) < 2.0**-800:
+        return 0.0
+    mantissa, exponent = math.frexp(weight)
+    return math.ldexp(round(math.ldexp(mantissa, 29)), exponent - 29)
 
 
 def _sum_in_order(values: Float64s) -> Float64s:
@@ -66,7 +79,7 @@ def inspect(row: Row, _threads: int = 1) -> tuple[float, int]:
 @np.errstate(all="ignore")
 def accumulate(sums: Float64s, row: Row, weight: float, _threads: int = 1) -> tuple[float, int]:
     """``sums += weight * row``, ``(d,)`` float64 in place; the row's norm and bad values."""
-    sums += weight * row.astype(np.float64)
+    sums += exact_weight(weight) * row.astype(np.float64)
     return inspect(row)
 
 
