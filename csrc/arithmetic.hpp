@@ -78,7 +78,11 @@ constexpr float proximal_gradient(float gradient, float weight, float anchor, do
     return narrow(double{gradient} + mu * (double{weight} - double{anchor}));
 }
 
-// m = beta m + delta. Hsu et al. 2019, arXiv:1909.06335.
+// m = beta m + delta; w += lr m. Hsu et al. 2019, arXiv:1909.06335.
+struct Momentum {
+    double lr, beta;
+};
+
 constexpr float heavy_ball(float m, float delta, double beta) {
     return narrow(beta * double{m} + double{delta});
 }

@@ -55,10 +55,16 @@ std::vector<double> exact_weights(std::span<const double> weights) {
     return exact;
 }
 
+struct Rows {
+    std::span<const Row> rows;
+    std::span<const double> weights;
+    std::span<RowStats> stats;
+};
+
 // Calls work(cohort, chunk, stats) for every chunk.
 template <class Work>
-void pass(std::size_t size, std::span<const Row> rows, std::span<const double> weights,
-          std::span<RowStats> stats, Workers workers, const Work& work) {
+void pass(std::size_t size, const Rows& all, Workers workers, const Work& work) {
+    const auto& [rows, weights, stats] = all;
     assert(rows.size() == weights.size() && rows.size() == stats.size());
     const std::vector<Group> groups = groups_of(rows, workers.instructions.group_limit);
     const std::vector<double> exact = exact_weights(weights);
@@ -69,11 +75,20 @@ void pass(std::size_t size, std::span<const Row> rows, std::span<const double> w
     for (std::size_t k = 0; k < rows.size(); ++k) stats[k] = parts.total(k);
 }
 
+template <class Rule>
+void step_pass(After after, Before before, Rule rule, const Rows& rows, Workers workers,
+               const RuleSteps<Rule>& steps) {
+    assert(before.w.size() == after.w.size() && before.m.size() == after.w.size());
+    pass(after.w.size(), rows, workers, [&](const Cohort& cohort, Chunk chunk, RowStats* parts) {
+        steps.average_and_step(after, before, rule, cohort, chunk, parts);
+    });
+}
+
 }  // namespace
 
 void weighted_sum(std::span<float> out, std::span<const Row> rows, std::span<const double> weights,
                   std::span<RowStats> stats, Workers workers) {
-    pass(out.size(), rows, weights, stats, workers,
+    pass(out.size(), {rows, weights, stats}, workers,
          [&](const Cohort& cohort, Chunk chunk, RowStats* parts) {
              workers.instructions.weighted_sum(out, cohort, chunk, parts);
          });
@@ -83,10 +98,30 @@ void average_step(std::span<float> out, std::span<const float> anchor, double lr
                   std::span<const Row> rows, std::span<const double> weights,
                   std::span<RowStats> stats, Workers workers) {
     assert(anchor.size() == out.size());
-    pass(out.size(), rows, weights, stats, workers,
+    pass(out.size(), {rows, weights, stats}, workers,
          [&](const Cohort& cohort, Chunk chunk, RowStats* parts) {
              workers.instructions.average_step(out, anchor, lr, cohort, chunk, parts);
          });
+}
+
+void average_and_step(After after, Before before, Momentum rule, std::span<const Row> rows,
+                      std::span<const double> weights, std::span<RowStats> stats, Workers workers) {
+    step_pass(after, before, rule, {rows, weights, stats}, workers, workers.instructions.momentum);
+}
+
+void average_and_step(After after, Before before, Adam rule, std::span<const Row> rows,
+                      std::span<const double> weights, std::span<RowStats> stats, Workers workers) {
+    step_pass(after, before, rule, {rows, weights, stats}, workers, workers.instructions.adam);
+}
+
+void average_and_step(After after, Before before, Yogi rule, std::span<const Row> rows,
+                      std::span<const double> weights, std::span<RowStats> stats, Workers workers) {
+    step_pass(after, before, rule, {rows, weights, stats}, workers, workers.instructions.yogi);
+}
+
+void average_and_step(After after, Before before, Adagrad rule, std::span<const Row> rows,
+                      std::span<const double> weights, std::span<RowStats> stats, Workers workers) {
+    step_pass(after, before, rule, {rows, weights, stats}, workers, workers.instructions.adagrad);
 }
 
 RowStats inspect(Row row, std::size_t size, Workers workers) {

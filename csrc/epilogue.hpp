@@ -19,9 +19,13 @@ struct Staged {
     }
 };
 
+void narrow_sums(Staged& staged, Block block, const double* sums) {
+    for (std::size_t j = 0; j < block.count; ++j) staged.values[j] = narrow(sums[j]);
+}
+
 void write_sums(std::span<float> out, Block block, const double* sums) {
     Staged staged;
-    for (std::size_t j = 0; j < block.count; ++j) staged.values[j] = narrow(sums[j]);
+    narrow_sums(staged, block, sums);
     staged.put(out, block);
 }
 
@@ -35,23 +39,23 @@ void write_step(std::span<float> out, std::span<const float> anchor, double lr, 
     staged.put(out, block);
 }
 
-void write_momentum(After after, Before before, double lr, double beta, Block block) {
+// One block of the server's step; delta is the block's own.
+void write_step(After after, Before before, Momentum rule, Block block, const float* delta) {
     Staged m, w;
-    const float *old_w = before.w.data() + block.start, *old_m = before.m.data() + block.start,
-                *delta = before.delta.data() + block.start;
+    const float *old_w = before.w.data() + block.start, *old_m = before.m.data() + block.start;
     for (std::size_t j = 0; j < block.count; ++j) {
-        m.values[j] = heavy_ball(old_m[j], delta[j], beta);
-        w.values[j] = server_step(old_w[j], double{m.values[j]}, lr);
+        m.values[j] = heavy_ball(old_m[j], delta[j], rule.beta);
+        w.values[j] = server_step(old_w[j], double{m.values[j]}, rule.lr);
     }
     m.put(after.m, block);
     w.put(after.w, block);
 }
 
 template <class Rule>
-void write_adaptive(After after, Before before, Rule rule, Block block) {
+void write_step(After after, Before before, Rule rule, Block block, const float* delta) {
     Staged m, v, w;
     const float *old_w = before.w.data() + block.start, *old_m = before.m.data() + block.start,
-                *old_v = before.v.data() + block.start, *delta = before.delta.data() + block.start;
+                *old_v = before.v.data() + block.start;
     for (std::size_t j = 0; j < block.count; ++j) {
         m.values[j] = rule.first_moment(old_m[j], delta[j]);
         v.values[j] = rule.second_moment(old_v[j], delta[j]);
@@ -108,15 +112,22 @@ void finish_step(std::span<float> out, std::span<const float> anchor, double lr,
     finish_stream();
 }
 
-void momentum_step(After after, Before before, double lr, double beta, Chunk chunk) {
-    for_each_block(chunk, [&](Block block) { write_momentum(after, before, lr, beta, block); });
+template <class Rule>
+void step(After after, Before before, Rule rule, Chunk chunk) {
+    for_each_block(chunk, [&](Block block) {
+        write_step(after, before, rule, block, before.delta.data() + block.start);
+    });
     finish_stream();
 }
 
 template <class Rule>
-void adaptive_step(After after, Before before, Rule rule, Chunk chunk) {
-    for_each_block(chunk, [&](Block block) { write_adaptive(after, before, rule, block); });
-    finish_stream();
+void average_and_step(After after, Before before, Rule rule, const Cohort& cohort, Chunk chunk,
+                      RowStats* stats) {
+    sum_chunk(cohort, chunk, stats, [&](Block block, const double* sums) {
+        Staged delta;
+        narrow_sums(delta, block, sums);
+        write_step(after, before, rule, block, delta.values);
+    });
 }
 
 void proximal(std::span<float> gradient, std::span<const float> weights,
@@ -128,20 +139,25 @@ void proximal(std::span<float> gradient, std::span<const float> weights,
     }
 }
 
+template <class Rule>
+constexpr RuleSteps<Rule> steps_of() {
+    return {step<Rule>, average_and_step<Rule>};
+}
+
 constexpr InstructionSet instruction_set(std::string_view name) {
-    return {name,
-            group_limit,
-            weighted_sum,
-            average_step,
-            inspect,
-            accumulate,
-            finish,
-            finish_step,
-            momentum_step,
-            adaptive_step<Adam>,
-            adaptive_step<Yogi>,
-            adaptive_step<Adagrad>,
-            proximal};
+    return {.name = name,
+            .group_limit = group_limit,
+            .weighted_sum = weighted_sum,
+            .average_step = average_step,
+            .inspect = inspect,
+            .accumulate = accumulate,
+            .finish = finish,
+            .finish_step = finish_step,
+            .momentum = steps_of<Momentum>(),
+            .adam = steps_of<Adam>(),
+            .yogi = steps_of<Yogi>(),
+            .adagrad = steps_of<Adagrad>(),
+            .proximal = proximal};
 }
 
 }  // namespace

@@ -26,6 +26,13 @@ struct Cohort {
     std::span<const Group> groups;
 };
 
+// A server's rule on before.delta, and on the average of the rows in its place.
+template <class Rule>
+struct RuleSteps {
+    void (*step)(After, Before, Rule, Chunk);
+    void (*average_and_step)(After, Before, Rule, const Cohort&, Chunk, RowStats* stats);
+};
+
 // Functions named as in kernels.hpp, for one chunk. `stats` has a place for every row, to which
 // they add.
 struct InstructionSet {
@@ -40,10 +47,10 @@ struct InstructionSet {
     void (*finish)(std::span<float> out, std::span<const double> sums, Chunk);
     void (*finish_step)(std::span<float> out, std::span<const float> anchor, double lr,
                         std::span<const double> sums, Chunk);
-    void (*momentum_step)(After, Before, double lr, double beta, Chunk);
-    void (*adam_step)(After, Before, Adam, Chunk);
-    void (*yogi_step)(After, Before, Yogi, Chunk);
-    void (*adagrad_step)(After, Before, Adagrad, Chunk);
+    RuleSteps<Momentum> momentum;
+    RuleSteps<Adam> adam;
+    RuleSteps<Yogi> yogi;
+    RuleSteps<Adagrad> adagrad;
     void (*proximal)(std::span<float> gradient, std::span<const float> weights,
                      std::span<const float> anchor, double mu, Chunk);
 };

@@ -65,13 +65,21 @@ struct After {
     std::span<float> w, m, v;
 };
 
-// FedAvgM: m = beta m + delta; w += lr m. v is not looked at.
-void momentum_step(After after, Before before, double lr, double beta, Workers workers);
+// FedAvgM, FedAdam, FedYogi, FedAdagrad: see Momentum and Adaptive. Momentum does not look at v.
+void take_step(After after, Before before, Momentum rule, Workers workers);
+void take_step(After after, Before before, Adam rule, Workers workers);
+void take_step(After after, Before before, Yogi rule, Workers workers);
+void take_step(After after, Before before, Adagrad rule, Workers workers);
 
-// FedAdam, FedYogi, FedAdagrad: see Adaptive.
-void adaptive_step(After after, Before before, Adam rule, Workers workers);
-void adaptive_step(After after, Before before, Yogi rule, Workers workers);
-void adaptive_step(After after, Before before, Adagrad rule, Workers workers);
+// The bits of weighted_sum into delta and then take_step, in one pass and without a delta.
+void average_and_step(After after, Before before, Momentum rule, std::span<const Row> rows,
+                      std::span<const double> weights, std::span<RowStats> stats, Workers workers);
+void average_and_step(After after, Before before, Adam rule, std::span<const Row> rows,
+                      std::span<const double> weights, std::span<RowStats> stats, Workers workers);
+void average_and_step(After after, Before before, Yogi rule, std::span<const Row> rows,
+                      std::span<const double> weights, std::span<RowStats> stats, Workers workers);
+void average_and_step(After after, Before before, Adagrad rule, std::span<const Row> rows,
+                      std::span<const double> weights, std::span<RowStats> stats, Workers workers);
 
 // gradient[j] += mu (weights[j] - anchor[j]), in place.
 void proximal(std::span<float> gradient, std::span<const float> weights,

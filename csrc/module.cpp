@@ -4,7 +4,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <array>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -149,31 +149,66 @@ void py_finish_step(const InstructionSet& set, Array out, const Array& anchor, d
     without_gil([&] { finish_step(target, from, lr, totals, {threads, set}); });
 }
 
-using Two = std::array<Array, 2>;
-using Three = std::array<Array, 3>;
-using Four = std::array<Array, 4>;
+// Arrays as Python has them: before is (w, m, v, delta) and out is (m, v, w), each without v for
+// Momentum, and before without delta where the rows stand for it.
+struct State {
+    Before before;
+    After after;
+};
 
-void py_momentum_step(const InstructionSet& set, Two out, const Three& before, double lr,
-                      double beta, unsigned threads) {
+State state_of(std::vector<Array>& out, const std::vector<Array>& before, bool adaptive,
+               bool with_delta) {
+    require(out.size() == (adaptive ? 3u : 2u), "out has another number of vectors");
+    require(before.size() == out.size() + (with_delta ? 1 : 0), "before has another number");
     const std::size_t size = size_of(before[0]);
-    const After after{output<float>(out[1], size), output<float>(out[0], size), {}};
-    const Before from{input<float>(before[0], size),
-                      input<float>(before[1], size),
-                      {},
-                      input<float>(before[2], size)};
-    without_gil([&] { momentum_step(after, from, lr, beta, {threads, set}); });
+    State state;
+    state.before.w = input<float>(before[0], size);
+    state.before.m = input<float>(before[1], size);
+    if (adaptive) state.before.v = input<float>(before[2], size);
+    if (with_delta) state.before.delta = input<float>(before.back(), size);
+    state.after.m = output<float>(out.front(), size);
+    state.after.w = output<float>(out.back(), size);
+    if (adaptive) state.after.v = output<float>(out[1], size);
+    return state;
+}
+
+void rule_of(Momentum& rule, const std::vector<double>& rates) {
+    require(rates.size() == 2, "rates are (lr, beta)");
+    rule = {rates[0], rates[1]};
+}
+
+void rule_of(Adaptive& rule, const std::vector<double>& rates) {
+    require(rates.size() == 4, "rates are (lr, beta1, beta2, tau)");
+    rule = {rates[0], rates[1], rates[2], rates[3]};
 }
 
 template <class Rule>
-void py_adaptive(const InstructionSet& set, Three out, const Four& before,
-                 const std::array<double, 4>& rates, unsigned threads) {
-    const std::size_t size = size_of(before[0]);
-    const After after{output<float>(out[2], size), output<float>(out[0], size),
-                      output<float>(out[1], size)};
-    const Before from{input<float>(before[0], size), input<float>(before[1], size),
-                      input<float>(before[2], size), input<float>(before[3], size)};
-    const Rule rule{{rates[0], rates[1], rates[2], rates[3]}};
-    without_gil([&] { adaptive_step(after, from, rule, {threads, set}); });
+constexpr bool is_adaptive = std::is_base_of_v<Adaptive, Rule>;
+
+template <class Rule>
+void py_step(const InstructionSet& set, std::vector<Array> out, const std::vector<Array>& before,
+             const std::vector<double>& rates, unsigned threads) {
+    const State state = state_of(out, before, is_adaptive<Rule>, true);
+    Rule rule;
+    rule_of(rule, rates);
+    without_gil([&] { take_step(state.after, state.before, rule, {threads, set}); });
+}
+
+template <class Rule>
+Pass py_average_and_step(const InstructionSet& set, std::vector<Array> out,
+                         const std::vector<Array>& before, const std::vector<double>& rates,
+                         const std::vector<Array>& rows, const std::vector<double>& weights,
+                         unsigned threads) {
+    require_weights(weights, rows.size());
+    const State state = state_of(out, before, is_adaptive<Rule>, false);
+    Rule rule;
+    rule_of(rule, rates);
+    const auto values = rows_of(rows, state.before.w.size());
+    std::vector<RowStats> stats(rows.size());
+    without_gil([&] {
+        average_and_step(state.after, state.before, rule, values, weights, stats, {threads, set});
+    });
+    return unzip(stats);
 }
 
 void py_proximal(const InstructionSet& set, Array gradient, const Array& weights,
@@ -199,10 +234,14 @@ PYBIND11_MODULE(_native, module) {
         .def("accumulate", &py_accumulate)
         .def("finish", &py_finish)
         .def("finish_step", &py_finish_step)
-        .def("momentum_step", &py_momentum_step)
-        .def("adam_step", &py_adaptive<Adam>)
-        .def("yogi_step", &py_adaptive<Yogi>)
-        .def("adagrad_step", &py_adaptive<Adagrad>)
+        .def("momentum_step", &py_step<Momentum>)
+        .def("average_momentum_step", &py_average_and_step<Momentum>)
+        .def("adam_step", &py_step<Adam>)
+        .def("average_adam_step", &py_average_and_step<Adam>)
+        .def("yogi_step", &py_step<Yogi>)
+        .def("average_yogi_step", &py_average_and_step<Yogi>)
+        .def("adagrad_step", &py_step<Adagrad>)
+        .def("average_adagrad_step", &py_average_and_step<Adagrad>)
         .def("proximal", &py_proximal);
     py::list sets;
     for (const InstructionSet* set : instruction_sets()) {

@@ -19,32 +19,32 @@ void finish_step(std::span<float> out, std::span<const float> anchor, double lr,
     });
 }
 
-void momentum_step(After after, Before before, double lr, double beta, Workers workers) {
-    assert(before.m.size() == after.w.size() && before.delta.size() == after.w.size());
-    for_each_chunk(after.w.size(), workers.threads, [&](Chunk chunk) {
-        workers.instructions.momentum_step(after, before, lr, beta, chunk);
-    });
+namespace {
+
+template <class Rule>
+void step(After after, Before before, Rule rule, Workers workers, const RuleSteps<Rule>& steps) {
+    assert(before.w.size() == after.w.size() && before.delta.size() == after.w.size());
+    assert(before.m.size() == after.w.size() && before.v.size() == after.v.size());
+    for_each_chunk(after.w.size(), workers.threads,
+                   [&](Chunk chunk) { steps.step(after, before, rule, chunk); });
 }
 
-void adaptive_step(After after, Before before, Adam rule, Workers workers) {
-    assert(before.m.size() == after.w.size() && before.v.size() == after.w.size());
-    for_each_chunk(after.w.size(), workers.threads, [&](Chunk chunk) {
-        workers.instructions.adam_step(after, before, rule, chunk);
-    });
+}  // namespace
+
+void take_step(After after, Before before, Momentum rule, Workers workers) {
+    step(after, before, rule, workers, workers.instructions.momentum);
 }
 
-void adaptive_step(After after, Before before, Yogi rule, Workers workers) {
-    assert(before.m.size() == after.w.size() && before.v.size() == after.w.size());
-    for_each_chunk(after.w.size(), workers.threads, [&](Chunk chunk) {
-        workers.instructions.yogi_step(after, before, rule, chunk);
-    });
+void take_step(After after, Before before, Adam rule, Workers workers) {
+    step(after, before, rule, workers, workers.instructions.adam);
 }
 
-void adaptive_step(After after, Before before, Adagrad rule, Workers workers) {
-    assert(before.m.size() == after.w.size() && before.v.size() == after.w.size());
-    for_each_chunk(after.w.size(), workers.threads, [&](Chunk chunk) {
-        workers.instructions.adagrad_step(after, before, rule, chunk);
-    });
+void take_step(After after, Before before, Yogi rule, Workers workers) {
+    step(after, before, rule, workers, workers.instructions.yogi);
+}
+
+void take_step(After after, Before before, Adagrad rule, Workers workers) {
+    step(after, before, rule, workers, workers.instructions.adagrad);
 }
 
 void proximal(std::span<float> gradient, std::span<const float> weights,

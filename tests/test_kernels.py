@@ -147,8 +147,23 @@ def test_momentum_step_is_the_reference(native, data, size, lr, beta):
     before = tuple(data.draw(float32_vectors(size)) for _ in range(3))
     threads = data.draw(st.sampled_from((1, 2, 4)))
     ours, theirs = np.ones((2, 2, size), np.float32)
-    native.momentum_step(tuple(ours), before, lr, beta, threads)
-    reference.momentum_step(tuple(theirs), before, lr, beta, 1)
+    native.momentum_step(tuple(ours), before, (lr, beta), threads)
+    reference.momentum_step(tuple(theirs), before, (lr, beta), 1)
+    assert bits(ours) == bits(theirs)
+
+
+@pytest.mark.parametrize("rule", ["momentum", "adam", "yogi", "adagrad"])
+@quick
+@given(data=st.data(), cohort=cohorts())
+def test_averaging_within_the_step_is_the_reference(native, rule, data, cohort):
+    size, rows, weights = cohort
+    vectors, rates = (2, (0.5, 0.9)) if rule == "momentum" else (3, (0.5, 0.9, 0.99, 1e-3))
+    before = [data.draw(float32_vectors(size)) for _ in range(vectors)]
+    ours, theirs = np.ones((2, vectors, size), np.float32)
+    step = f"average_{rule}_step"
+    threads = data.draw(st.sampled_from((1, 2, 4)))
+    stats = getattr(native, step)(list(ours), before, rates, rows, weights, threads)
+    same_stats(stats, getattr(reference, step)(list(theirs), before, rates, rows, weights, 1))
     assert bits(ours) == bits(theirs)
 
 

@@ -18,10 +18,8 @@ Row = NDArray[Any]
 Float32s = NDArray[np.float32]
 Float64s = NDArray[np.float64]
 Stats = tuple[list[float], list[int]]
-Two = tuple[Float32s, Float32s]
-Three = tuple[Float32s, Float32s, Float32s]
-Four = tuple[Float32s, Float32s, Float32s, Float32s]
-Rates = tuple[float, float, float, float]
+Vectors = Sequence[Float32s]
+Rates = Sequence[float]
 
 LANES = 8
 """Value j of a block goes to lane j mod 8."""
@@ -128,21 +126,25 @@ def finish_step(
 
 
 @np.errstate(all="ignore")
-def momentum_step(out: Two, before: Three, lr: float, beta: float, _threads: int = 1) -> None:
+def momentum_step(out: Vectors, before: Vectors, rates: Rates, _threads: int = 1) -> None:
     """``m = beta m + delta``, ``w += lr m``: ``before`` is (w, m, delta), ``out`` is (m, w).
 
-    Hsu et al. 2019, arXiv:1909.06335.
+    ``rates`` is (lr, beta). Hsu et al. 2019, arXiv:1909.06335.
     """
+    lr, beta = rates
     w, m, delta = (vector.astype(np.float64) for vector in before)
     out[0][:] = _narrow(beta * m + delta)
     out[1][:] = _narrow(w + lr * out[0].astype(np.float64))
 
 
+AverageAndStep = Callable[[Vectors, Vectors, Rates, Sequence[Row], Sequence[float], int], Stats]
 SecondMoment = Callable[[Float64s, Float64s, float], Float64s]
 
 
 @np.errstate(all="ignore")
-def _adaptive_step(second_moment: SecondMoment, out: Three, before: Four, rates: Rates) -> None:
+def _adaptive_step(
+    second_moment: SecondMoment, out: Vectors, before: Vectors, rates: Rates
+) -> None:
     """Reddi et al. 2021, arXiv:2003.00295, Algorithm 2; w comes from the rounded m and v."""
     lr, beta1, beta2, tau = rates
     w, m, v, delta = (vector.astype(np.float64) for vector in before)
@@ -164,19 +166,44 @@ def _adagrad(v: Float64s, square: Float64s, _beta2: float) -> Float64s:
     return v + square
 
 
-def adam_step(out: Three, before: Four, rates: Rates, _threads: int = 1) -> None:
+def adam_step(out: Vectors, before: Vectors, rates: Rates, _threads: int = 1) -> None:
     """FedAdam: ``before`` is (w, m, v, delta), ``out`` (m, v, w), rates (lr, beta1, beta2, tau)."""
     _adaptive_step(_adam, out, before, rates)
 
 
-def yogi_step(out: Three, before: Four, rates: Rates, _threads: int = 1) -> None:
+def yogi_step(out: Vectors, before: Vectors, rates: Rates, _threads: int = 1) -> None:
     """FedYogi; arguments as in ``adam_step``."""
     _adaptive_step(_yogi, out, before, rates)
 
 
-def adagrad_step(out: Three, before: Four, rates: Rates, _threads: int = 1) -> None:
+def adagrad_step(out: Vectors, before: Vectors, rates: Rates, _threads: int = 1) -> None:
     """FedAdagrad; arguments as in ``adam_step``, beta2 without meaning."""
     _adaptive_step(_adagrad, out, before, rates)
+
+
+def _average_and(step: Callable[[Vectors, Vectors, Rates], None]) -> AverageAndStep:
+    """The step whose delta is the weighted sum of the rows, rounded to float32."""
+
+    def average_and_step(
+        out: Vectors,
+        before: Vectors,
+        rates: Rates,
+        rows: Sequence[Row],
+        weights: Sequence[float],
+        _threads: int = 1,
+    ) -> Stats:
+        delta = np.empty(before[0].size, np.float32)
+        stats = weighted_sum(delta, rows, weights)
+        step(out, [*before, delta], rates)
+        return stats
+
+    return average_and_step
+
+
+average_momentum_step = _average_and(momentum_step)
+average_adam_step = _average_and(adam_step)
+average_yogi_step = _average_and(yogi_step)
+average_adagrad_step = _average_and(adagrad_step)
 
 
 @np.errstate(all="ignore")

@@ -86,7 +86,7 @@ void test_adaptive_step(std::size_t size, std::mt19937& generator) {
                v = random_floats(size, generator), delta = random_floats(size, generator);
     const Rule rule{{0.1, 0.9, 0.99, 1e-3}};
     std::vector<float> next_w(size), next_m(size), next_v(size);
-    adaptive_step(After{next_w, next_m, next_v}, Before{w, m, v, delta}, rule, {1});
+    take_step(After{next_w, next_m, next_v}, Before{w, m, v, delta}, rule, {1});
 
     const OnDevice<float> dw(w), dm(m), dv(v), dd(delta), ow(w), om(m), ov(v);
     cuda::adaptive_step({ow.get(), om.get(), ov.get()}, {dw.get(), dm.get(), dv.get(), dd.get()},

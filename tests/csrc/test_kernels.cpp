@@ -92,7 +92,7 @@ void test_adaptive_step(const InstructionSet& instructions, std::size_t size,
     const Rule rule{{0.1, 0.9, 0.99, 1e-3}};
     const auto run = [&](unsigned threads) {
         return stepped(size, [&](After after) {
-            adaptive_step(after, Before{w, m, v, delta}, rule, Workers{threads, instructions});
+            take_step(after, Before{w, m, v, delta}, rule, Workers{threads, instructions});
         });
     };
     const auto one = run(1), four = run(4);
@@ -110,7 +110,7 @@ void test_momentum_and_proximal(const InstructionSet& instructions, std::size_t 
     const auto w = random_floats(size, generator), m = random_floats(size, generator),
                delta = random_floats(size, generator);
     const auto after = stepped(size, [&](After vectors) {
-        momentum_step(vectors, Before{w, m, {}, delta}, 0.5, 0.9, workers);
+        take_step(vectors, Before{w, m, {}, delta}, Momentum{0.5, 0.9}, workers);
     });
     auto gradient = delta;
     proximal(gradient, w, m, 0.25, workers);
