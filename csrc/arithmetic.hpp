@@ -23,6 +23,19 @@ constexpr std::size_t chunk_size = 64 * block_size;
 
 constexpr std::size_t chunks_of(std::size_t size) { return (size + chunk_size - 1) / chunk_size; }
 
+// The weight as it is used: rounded to 29 significant bits, and 0 below 2^-800. Times a float32 it
+// is exact in float64, so w x + s is rounded once, by a fused multiply-add as by two operations.
+// Weights above weight_limit = 2^800 would overflow and are not allowed.
+constexpr double weight_limit = 0x1p800;
+
+constexpr double exact_weight(double weight) {
+    constexpr std::uint64_t dropped = (std::uint64_t{1} << 24) - 1;
+    auto bits = std::bit_cast<std::uint64_t>(weight);
+    bits += dropped / 2 + ((bits >> 24) & 1u);
+    const auto rounded = std::bit_cast<double>(bits & ~dropped);
+    return rounded < 0x1p-800 && rounded > -0x1p-800 ? 0.0 : rounded;
+}
+
 constexpr double fold_lanes(std::array<double, lane_count> lanes) {
     for (std::size_t width = lane_count / 2; width > 0; width /= 2) {
         for (std::size_t lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
@@ -65,7 +78,11 @@ constexpr float proximal_gradient(float gradient, float weight, float anchor, do
     return narrow(double{gradient} + mu * (double{weight} - double{anchor}));
 }
 
-// m = beta m + delta. Hsu et al. 2019, arXiv:1909.06335.
+// m = beta m + delta; w += lr m. Hsu et al. 2019, arXiv:1909.06335.
+struct Momentum {
+    double lr, beta;
+};
+
 constexpr float heavy_ball(float m, float delta, double beta) {
     return narrow(beta * double{m} + double{delta});
 }

@@ -2,7 +2,6 @@
 #include <cassert>
 #include <vector>
 
-#include "blocks.hpp"
 #include "threads.hpp"
 
 namespace llmagentos {
@@ -18,9 +17,7 @@ class ChunkStats {
   public:
     ChunkStats(std::size_t size, std::size_t rows) : rows_(rows), parts_(chunks_of(size) * rows) {}
 
-    std::span<RowStats> of(Chunk chunk) {
-        return std::span(parts_).subspan(chunk.index * rows_, rows_);
-    }
+    RowStats* of(Chunk chunk) { return parts_.data() + chunk.index * rows_; }
     RowStats total(std::size_t row) const {
         RowStats sum;
         for (std::size_t i = row; i < parts_.size(); i += rows_) sum += parts_[i];
@@ -32,102 +29,112 @@ class ChunkStats {
     std::vector<RowStats> parts_;
 };
 
-struct Block {
-    std::size_t start, count;
+// Groups of about the same size, in the order of the rows: 10 rows of one type are 5 + 5, not 8
+// + 2.
+std::vector<Group> groups_of(std::span<const Row> rows, std::size_t limit) {
+    std::vector<Group> groups;
+    for (std::size_t first = 0; first < rows.size();) {
+        std::size_t last = first;
+        while (last < rows.size() && rows[last].element == rows[first].element) ++last;
+        for (std::size_t left = (last - first + limit - 1) / limit; left > 0; --left) {
+            const std::size_t count = (last - first + left - 1) / left;
+            groups.push_back({first, count});
+            first += count;
+        }
+    }
+    return groups;
+}
+
+std::vector<double> exact_weights(std::span<const double> weights) {
+    std::vector<double> exact;
+    exact.reserve(weights.size());
+    for (const double weight : weights) {
+        assert(weight <= weight_limit && weight >= -weight_limit);
+        exact.push_back(exact_weight(weight));
+    }
+    return exact;
+}
+
+struct Rows {
+    std::span<const Row> rows;
+    std::span<const double> weights;
+    std::span<RowStats> stats;
 };
 
+// Calls work(cohort, chunk, stats) for every chunk.
 template <class Work>
-void for_each_block(Chunk chunk, const Work& work) {
-    for (std::size_t start = chunk.start; start < chunk.stop; start += block_size) {
-        work(Block{start, std::min(block_size, chunk.stop - start)});
-    }
-}
-
-// Adds the next n rows to the sums of a block and their statistics to stats.
-template <std::size_t n>
-void add_group(SumBlock& sums, Block block, const Row* rows, const double* weights,
-               RowStats* stats) {
-    std::array<FloatBlock, n> scratch;
-    std::array<const std::byte*, n> values;
-    std::array<double, n> factors;
-    for (std::size_t k = 0; k < n; ++k) {
-        values[k] = float_block(rows[k], block.start, block.count, scratch[k]);
-        factors[k] = weights[k];
-    }
-    add_rows(sums.data(), values, factors);
-    for (std::size_t k = 0; k < n; ++k) stats[k] += block_stats(values[k]);
-}
-
-// Adds the rows in order: as many groups of n as there are, then smaller groups.
-template <std::size_t n>
-void add_groups(SumBlock& sums, Block block, std::span<const Row> rows,
-                std::span<const double> weights, std::span<RowStats> stats) {
-    std::size_t k = 0;
-    for (; k + n <= rows.size(); k += n) {
-        add_group<n>(sums, block, &rows[k], &weights[k], &stats[k]);
-    }
-    if constexpr (n > 1) {
-        add_groups<n / 2>(sums, block, rows.subspan(k), weights.subspan(k), stats.subspan(k));
-    }
-}
-
-// Calls write(block, sums) with the finished sums of every block.
-template <class Write>
-void sum_rows(std::size_t size, std::span<const Row> rows, std::span<const double> weights,
-              std::span<RowStats> stats, unsigned threads, const Write& write) {
+void pass(std::size_t size, const Rows& all, Workers workers, const Work& work) {
+    const auto& [rows, weights, stats] = all;
     assert(rows.size() == weights.size() && rows.size() == stats.size());
+    const std::vector<Group> groups = groups_of(rows, workers.instructions.group_limit);
+    const std::vector<double> exact = exact_weights(weights);
+    const Cohort cohort{rows, exact, groups};
     ChunkStats parts(size, rows.size());
-    for_each_chunk(size, threads, [&](Chunk chunk) {
-        for_each_block(chunk, [&](Block block) {
-            SumBlock sums{};
-            add_groups<group_size>(sums, block, rows, weights, parts.of(chunk));
-            write(block, sums);
-        });
-    });
+    for_each_chunk(size, workers.threads,
+                   [&](Chunk chunk) { work(cohort, chunk, parts.of(chunk)); });
     for (std::size_t k = 0; k < rows.size(); ++k) stats[k] = parts.total(k);
+}
+
+template <class Rule>
+void step_pass(After after, Before before, Rule rule, const Rows& rows, Workers workers,
+               const RuleSteps<Rule>& steps) {
+    assert(before.w.size() == after.w.size() && before.m.size() == after.w.size());
+    pass(after.w.size(), rows, workers, [&](const Cohort& cohort, Chunk chunk, RowStats* parts) {
+        steps.average_and_step(after, before, rule, cohort, chunk, parts);
+    });
 }
 
 }  // namespace
 
 void weighted_sum(std::span<float> out, std::span<const Row> rows, std::span<const double> weights,
-                  std::span<RowStats> stats, unsigned threads) {
-    sum_rows(out.size(), rows, weights, stats, threads, [&](Block block, const SumBlock& sums) {
-        for (std::size_t j = 0; j < block.count; ++j) out[block.start + j] = narrow(sums[j]);
-    });
+                  std::span<RowStats> stats, Workers workers) {
+    pass(out.size(), {rows, weights, stats}, workers,
+         [&](const Cohort& cohort, Chunk chunk, RowStats* parts) {
+             workers.instructions.weighted_sum(out, cohort, chunk, parts);
+         });
 }
 
 void average_step(std::span<float> out, std::span<const float> anchor, double lr,
                   std::span<const Row> rows, std::span<const double> weights,
-                  std::span<RowStats> stats, unsigned threads) {
+                  std::span<RowStats> stats, Workers workers) {
     assert(anchor.size() == out.size());
-    sum_rows(out.size(), rows, weights, stats, threads, [&](Block block, const SumBlock& sums) {
-        for (std::size_t j = block.start; j < block.start + block.count; ++j) {
-            out[j] = server_step(anchor[j], sums[j - block.start], lr);
-        }
-    });
+    pass(out.size(), {rows, weights, stats}, workers,
+         [&](const Cohort& cohort, Chunk chunk, RowStats* parts) {
+             workers.instructions.average_step(out, anchor, lr, cohort, chunk, parts);
+         });
 }
 
-RowStats inspect(Row row, std::size_t size, unsigned threads) {
+void average_and_step(After after, Before before, Momentum rule, std::span<const Row> rows,
+                      std::span<const double> weights, std::span<RowStats> stats, Workers workers) {
+    step_pass(after, before, rule, {rows, weights, stats}, workers, workers.instructions.momentum);
+}
+
+void average_and_step(After after, Before before, Adam rule, std::span<const Row> rows,
+                      std::span<const double> weights, std::span<RowStats> stats, Workers workers) {
+    step_pass(after, before, rule, {rows, weights, stats}, workers, workers.instructions.adam);
+}
+
+void average_and_step(After after, Before before, Yogi rule, std::span<const Row> rows,
+                      std::span<const double> weights, std::span<RowStats> stats, Workers workers) {
+    step_pass(after, before, rule, {rows, weights, stats}, workers, workers.instructions.yogi);
+}
+
+void average_and_step(After after, Before before, Adagrad rule, std::span<const Row> rows,
+                      std::span<const double> weights, std::span<RowStats> stats, Workers workers) {
+    step_pass(after, before, rule, {rows, weights, stats}, workers, workers.instructions.adagrad);
+}
+
+RowStats inspect(Row row, std::size_t size, Workers workers) {
     ChunkStats parts(size, 1);
-    for_each_chunk(size, threads, [&](Chunk chunk) {
-        for_each_block(chunk, [&](Block block) {
-            FloatBlock scratch;
-            parts.of(chunk)[0] += block_stats(float_block(row, block.start, block.count, scratch));
-        });
-    });
+    for_each_chunk(size, workers.threads,
+                   [&](Chunk chunk) { workers.instructions.inspect(row, chunk, parts.of(chunk)); });
     return parts.total(0);
 }
 
-RowStats accumulate(std::span<double> sums, Row row, double weight, unsigned threads) {
+RowStats accumulate(std::span<double> sums, Row row, double weight, Workers workers) {
     ChunkStats parts(sums.size(), 1);
-    for_each_chunk(sums.size(), threads, [&](Chunk chunk) {
-        for_each_block(chunk, [&](Block block) {
-            SumBlock here{};
-            const auto place = sums.subspan(block.start, block.count);
-            std::copy(place.begin(), place.end(), here.begin());
-            add_group<1>(here, block, &row, &weight, parts.of(chunk).data());
-            std::copy_n(here.begin(), block.count, place.begin());
-        });
+    for_each_chunk(sums.size(), workers.threads, [&](Chunk chunk) {
+        workers.instructions.accumulate(sums, row, exact_weight(weight), chunk, parts.of(chunk));
     });
     return parts.total(0);
 }

@@ -146,7 +146,7 @@ Table table_of(const Rows& rows) {
     table.count = static_cast<unsigned>(rows.rows.size());
     for (unsigned k = 0; k < table.count; ++k) {
         table.values[k] = rows.rows[k].values;
-        table.weights[k] = rows.weights[k];
+        table.weights[k] = exact_weight(rows.weights[k]);
         table.elements[k] = rows.rows[k].element;
     }
     return table;

@@ -1,7 +1,8 @@
 // The arithmetic of a federated round over flat vectors, on the CPU.
 //
 // n rows, d values; x_k is row k, w_k its weight. Sums are float64 in the order of the rows,
-// rounded to float32 once. No result depends on the number of threads. Rows may lie at any address;
+// rounded to float32 once; weights are used as exact_weight has them. No result depends on the
+// number of threads or on the instruction set. Rows may lie at any address;
 // NaN and Inf propagate and are counted. Outputs overlap no input, except where a line says so.
 #pragma once
 
@@ -25,24 +26,36 @@ struct RowStats {
     std::int64_t nonfinite = 0;
 };
 
+// The kernels compiled for one instruction set; see instructions.hpp.
+struct InstructionSet;
+
+// The sets that this processor has, from the plain one to the widest.
+std::span<const InstructionSet* const> instruction_sets();
+
+// Who does the work. Neither changes a bit of the results.
+struct Workers {
+    unsigned threads = 1;
+    const InstructionSet& instructions = *instruction_sets().back();
+};
+
 // out[j] = sum_k w_k x_k[j]; stats[k] describes row k. Every row is read once, out written once.
 void weighted_sum(std::span<float> out, std::span<const Row> rows, std::span<const double> weights,
-                  std::span<RowStats> stats, unsigned threads);
+                  std::span<RowStats> stats, Workers workers);
 
 // out[j] = anchor[j] + lr sum_k w_k x_k[j], in the same single pass.
 void average_step(std::span<float> out, std::span<const float> anchor, double lr,
                   std::span<const Row> rows, std::span<const double> weights,
-                  std::span<RowStats> stats, unsigned threads);
+                  std::span<RowStats> stats, Workers workers);
 
-RowStats inspect(Row row, std::size_t size, unsigned threads);
+RowStats inspect(Row row, std::size_t size, Workers workers);
 
 // sums[j] += weight x[j]. Rows added one by one and then finished give the bits of weighted_sum.
-RowStats accumulate(std::span<double> sums, Row row, double weight, unsigned threads);
+RowStats accumulate(std::span<double> sums, Row row, double weight, Workers workers);
 
 // out[j] = sums[j], and out[j] = anchor[j] + lr sums[j].
-void finish(std::span<float> out, std::span<const double> sums, unsigned threads);
+void finish(std::span<float> out, std::span<const double> sums, Workers workers);
 void finish_step(std::span<float> out, std::span<const float> anchor, double lr,
-                 std::span<const double> sums, unsigned threads);
+                 std::span<const double> sums, Workers workers);
 
 // The server's state before a step and the averaged delta; the state after it.
 struct Before {
@@ -52,16 +65,24 @@ struct After {
     std::span<float> w, m, v;
 };
 
-// FedAvgM: m = beta m + delta; w += lr m. v is not looked at.
-void momentum_step(After after, Before before, double lr, double beta, unsigned threads);
+// FedAvgM, FedAdam, FedYogi, FedAdagrad: see Momentum and Adaptive. Momentum does not look at v.
+void take_step(After after, Before before, Momentum rule, Workers workers);
+void take_step(After after, Before before, Adam rule, Workers workers);
+void take_step(After after, Before before, Yogi rule, Workers workers);
+void take_step(After after, Before before, Adagrad rule, Workers workers);
 
-// FedAdam, FedYogi, FedAdagrad: see Adaptive.
-void adaptive_step(After after, Before before, Adam rule, unsigned threads);
-void adaptive_step(After after, Before before, Yogi rule, unsigned threads);
-void adaptive_step(After after, Before before, Adagrad rule, unsigned threads);
+// The bits of weighted_sum into delta and then take_step, in one pass and without a delta.
+void average_and_step(After after, Before before, Momentum rule, std::span<const Row> rows,
+                      std::span<const double> weights, std::span<RowStats> stats, Workers workers);
+void average_and_step(After after, Before before, Adam rule, std::span<const Row> rows,
+                      std::span<const double> weights, std::span<RowStats> stats, Workers workers);
+void average_and_step(After after, Before before, Yogi rule, std::span<const Row> rows,
+                      std::span<const double> weights, std::span<RowStats> stats, Workers workers);
+void average_and_step(After after, Before before, Adagrad rule, std::span<const Row> rows,
+                      std::span<const double> weights, std::span<RowStats> stats, Workers workers);
 
 // gradient[j] += mu (weights[j] - anchor[j]), in place.
 void proximal(std::span<float> gradient, std::span<const float> weights,
-              std::span<const float> anchor, double mu, unsigned threads);
+              std::span<const float> anchor, double mu, Workers workers);
 
 }  // namespace llmagentos

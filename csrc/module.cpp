@@ -4,11 +4,11 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <array>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
-#include "kernels.hpp"
+#include "instructions.hpp"
 
 namespace py = pybind11;
 
@@ -88,89 +88,135 @@ Pass unzip(const std::vector<RowStats>& stats) {
     return pass;
 }
 
-Pass py_weighted_sum(Array out, const std::vector<Array>& rows, const std::vector<double>& weights,
-                     unsigned threads) {
-    require(rows.size() == weights.size(), "there are not as many weights as rows");
+void require_weights(const std::vector<double>& weights, std::size_t rows) {
+    require(weights.size() == rows, "there are not as many weights as rows");
+    for (const double weight : weights) {
+        require(weight <= weight_limit && weight >= -weight_limit, "a weight is beyond 2^800");
+    }
+}
+
+Pass py_weighted_sum(const InstructionSet& set, Array out, const std::vector<Array>& rows,
+                     const std::vector<double>& weights, unsigned threads) {
+    require_weights(weights, rows.size());
     const auto sums = output<float>(out, size_of(out));
     const auto values = rows_of(rows, sums.size());
     std::vector<RowStats> stats(rows.size());
-    without_gil([&] { weighted_sum(sums, values, weights, stats, threads); });
+    without_gil([&] { weighted_sum(sums, values, weights, stats, {threads, set}); });
     return unzip(stats);
 }
 
-Pass py_average_step(Array out, const Array& anchor, double lr, const std::vector<Array>& rows,
-                     const std::vector<double>& weights, unsigned threads) {
-    require(rows.size() == weights.size(), "there are not as many weights as rows");
+Pass py_average_step(const InstructionSet& set, Array out, const Array& anchor, double lr,
+                     const std::vector<Array>& rows, const std::vector<double>& weights,
+                     unsigned threads) {
+    require_weights(weights, rows.size());
     const auto stepped = output<float>(out, size_of(out));
     const auto from = input<float>(anchor, stepped.size());
     const auto values = rows_of(rows, stepped.size());
     std::vector<RowStats> stats(rows.size());
-    without_gil([&] { average_step(stepped, from, lr, values, weights, stats, threads); });
+    without_gil([&] { average_step(stepped, from, lr, values, weights, stats, {threads, set}); });
     return unzip(stats);
 }
 
-Stats py_inspect(const Array& row, unsigned threads) {
+Stats py_inspect(const InstructionSet& set, const Array& row, unsigned threads) {
     const std::size_t size = size_of(row);
     const Row values = row_of(row, size);
     RowStats stats;
-    without_gil([&] { stats = inspect(values, size, threads); });
+    without_gil([&] { stats = inspect(values, size, {threads, set}); });
     return {stats.squared_norm, stats.nonfinite};
 }
 
-Stats py_accumulate(Array sums, const Array& row, double weight, unsigned threads) {
+Stats py_accumulate(const InstructionSet& set, Array sums, const Array& row, double weight,
+                    unsigned threads) {
+    require_weights({weight}, 1);
     const auto totals = output<double>(sums, size_of(sums));
     const Row values = row_of(row, totals.size());
     RowStats stats;
-    without_gil([&] { stats = accumulate(totals, values, weight, threads); });
+    without_gil([&] { stats = accumulate(totals, values, weight, {threads, set}); });
     return {stats.squared_norm, stats.nonfinite};
 }
 
-void py_finish(Array out, const Array& sums, unsigned threads) {
+void py_finish(const InstructionSet& set, Array out, const Array& sums, unsigned threads) {
     const auto target = output<float>(out, size_of(out));
     const auto totals = input<double>(sums, target.size());
-    without_gil([&] { finish(target, totals, threads); });
+    without_gil([&] { finish(target, totals, {threads, set}); });
 }
 
-void py_finish_step(Array out, const Array& anchor, double lr, const Array& sums,
-                    unsigned threads) {
+void py_finish_step(const InstructionSet& set, Array out, const Array& anchor, double lr,
+                    const Array& sums, unsigned threads) {
     const auto target = output<float>(out, size_of(out));
     const auto from = input<float>(anchor, target.size());
     const auto totals = input<double>(sums, target.size());
-    without_gil([&] { finish_step(target, from, lr, totals, threads); });
+    without_gil([&] { finish_step(target, from, lr, totals, {threads, set}); });
 }
 
-using Two = std::array<Array, 2>;
-using Three = std::array<Array, 3>;
-using Four = std::array<Array, 4>;
+// Arrays as Python has them: before is (w, m, v, delta) and out is (m, v, w), each without v for
+// Momentum, and before without delta where the rows stand for it.
+struct State {
+    Before before;
+    After after;
+};
 
-void py_momentum_step(Two out, const Three& before, double lr, double beta, unsigned threads) {
+State state_of(std::vector<Array>& out, const std::vector<Array>& before, bool adaptive,
+               bool with_delta) {
+    require(out.size() == (adaptive ? 3u : 2u), "out has another number of vectors");
+    require(before.size() == out.size() + (with_delta ? 1 : 0), "before has another number");
     const std::size_t size = size_of(before[0]);
-    const After after{output<float>(out[1], size), output<float>(out[0], size), {}};
-    const Before from{input<float>(before[0], size),
-                      input<float>(before[1], size),
-                      {},
-                      input<float>(before[2], size)};
-    without_gil([&] { momentum_step(after, from, lr, beta, threads); });
+    State state;
+    state.before.w = input<float>(before[0], size);
+    state.before.m = input<float>(before[1], size);
+    if (adaptive) state.before.v = input<float>(before[2], size);
+    if (with_delta) state.before.delta = input<float>(before.back(), size);
+    state.after.m = output<float>(out.front(), size);
+    state.after.w = output<float>(out.back(), size);
+    if (adaptive) state.after.v = output<float>(out[1], size);
+    return state;
+}
+
+void rule_of(Momentum& rule, const std::vector<double>& rates) {
+    require(rates.size() == 2, "rates are (lr, beta)");
+    rule = {rates[0], rates[1]};
+}
+
+void rule_of(Adaptive& rule, const std::vector<double>& rates) {
+    require(rates.size() == 4, "rates are (lr, beta1, beta2, tau)");
+    rule = {rates[0], rates[1], rates[2], rates[3]};
 }
 
 template <class Rule>
-void py_adaptive(Three out, const Four& before, const std::array<double, 4>& rates,
-                 unsigned threads) {
-    const std::size_t size = size_of(before[0]);
-    const After after{output<float>(out[2], size), output<float>(out[0], size),
-                      output<float>(out[1], size)};
-    const Before from{input<float>(before[0], size), input<float>(before[1], size),
-                      input<float>(before[2], size), input<float>(before[3], size)};
-    const Rule rule{{rates[0], rates[1], rates[2], rates[3]}};
-    without_gil([&] { adaptive_step(after, from, rule, threads); });
+constexpr bool is_adaptive = std::is_base_of_v<Adaptive, Rule>;
+
+template <class Rule>
+void py_step(const InstructionSet& set, std::vector<Array> out, const std::vector<Array>& before,
+             const std::vector<double>& rates, unsigned threads) {
+    const State state = state_of(out, before, is_adaptive<Rule>, true);
+    Rule rule;
+    rule_of(rule, rates);
+    without_gil([&] { take_step(state.after, state.before, rule, {threads, set}); });
 }
 
-void py_proximal(Array gradient, const Array& weights, const Array& anchor, double mu,
-                 unsigned threads) {
+template <class Rule>
+Pass py_average_and_step(const InstructionSet& set, std::vector<Array> out,
+                         const std::vector<Array>& before, const std::vector<double>& rates,
+                         const std::vector<Array>& rows, const std::vector<double>& weights,
+                         unsigned threads) {
+    require_weights(weights, rows.size());
+    const State state = state_of(out, before, is_adaptive<Rule>, false);
+    Rule rule;
+    rule_of(rule, rates);
+    const auto values = rows_of(rows, state.before.w.size());
+    std::vector<RowStats> stats(rows.size());
+    without_gil([&] {
+        average_and_step(state.after, state.before, rule, values, weights, stats, {threads, set});
+    });
+    return unzip(stats);
+}
+
+void py_proximal(const InstructionSet& set, Array gradient, const Array& weights,
+                 const Array& anchor, double mu, unsigned threads) {
     const auto target = output<float>(gradient, size_of(gradient));
     const auto here = input<float>(weights, target.size());
     const auto there = input<float>(anchor, target.size());
-    without_gil([&] { proximal(target, here, there, mu, threads); });
+    without_gil([&] { proximal(target, here, there, mu, {threads, set}); });
 }
 
 }  // namespace
@@ -179,16 +225,27 @@ void py_proximal(Array gradient, const Array& weights, const Array& anchor, doub
 PYBIND11_MODULE(_native, module) {
     using namespace llmagentos;
     module.doc() =
-        "Compiled twin of llmagentos.kernels.reference: the same functions, the same bits.";
-    module.def("weighted_sum", &py_weighted_sum);
-    module.def("average_step", &py_average_step);
-    module.def("inspect", &py_inspect);
-    module.def("accumulate", &py_accumulate);
-    module.def("finish", &py_finish);
-    module.def("finish_step", &py_finish_step);
-    module.def("momentum_step", &py_momentum_step);
-    module.def("adam_step", &py_adaptive<Adam>);
-    module.def("yogi_step", &py_adaptive<Yogi>);
-    module.def("adagrad_step", &py_adaptive<Adagrad>);
-    module.def("proximal", &py_proximal);
+        "Compiled twins of llmagentos.kernels.reference: the same functions, the same bits.";
+    py::class_<InstructionSet>(module, "Kernels")
+        .def_property_readonly("name", [](const InstructionSet& set) { return set.name; })
+        .def("weighted_sum", &py_weighted_sum)
+        .def("average_step", &py_average_step)
+        .def("inspect", &py_inspect)
+        .def("accumulate", &py_accumulate)
+        .def("finish", &py_finish)
+        .def("finish_step", &py_finish_step)
+        .def("momentum_step", &py_step<Momentum>)
+        .def("average_momentum_step", &py_average_and_step<Momentum>)
+        .def("adam_step", &py_step<Adam>)
+        .def("average_adam_step", &py_average_and_step<Adam>)
+        .def("yogi_step", &py_step<Yogi>)
+        .def("average_yogi_step", &py_average_and_step<Yogi>)
+        .def("adagrad_step", &py_step<Adagrad>)
+        .def("average_adagrad_step", &py_average_and_step<Adagrad>)
+        .def("proximal", &py_proximal);
+    py::list sets;
+    for (const InstructionSet* set : instruction_sets()) {
+        sets.append(py::cast(set, py::return_value_policy::reference));
+    }
+    module.attr("instruction_sets") = py::tuple(sets);
 }

@@ -8,14 +8,9 @@
 #include <thread>
 #include <vector>
 
-#include "arithmetic.hpp"
+#include "instructions.hpp"
 
 namespace llmagentos {
-
-// Values [start, stop) of a vector, at most chunk_size of them.
-struct Chunk {
-    std::size_t index, start, stop;
-};
 
 // Calls work(chunk) once for each chunk of `size` values. Chunks are taken from a common counter,
 // so a slow thread holds nobody up; work must not throw and must write to its own chunk only.

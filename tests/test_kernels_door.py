@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from llmagentos import kernels
-from llmagentos.kernels import arrays
+from llmagentos.errors import SettingError
+from llmagentos.kernels import arrays, twin
 
 
 def vector(*values):
@@ -99,7 +100,7 @@ def test_out_is_filled_and_returned():
         ([np.ones((2, 2), np.float32)], [1], "one contiguous vector"),
         ([np.ones(4, np.float32)[::2]], [1], "one contiguous vector"),
         ([vector(1)], [1, 2], "2 weights for 1 rows"),
-        ([vector(1)], [np.inf], r"weights\[0\]=inf is not finite"),
+        ([vector(1)], [np.inf], r"weights\[0\]=inf; needs to be finite"),
     ],
 )
 def test_wrong_rows_and_weights_are_named(rows, weights, message):
@@ -158,6 +159,24 @@ def test_tensors_are_rows_and_outputs_too():
 def test_the_kernels_come_without_torch():
     line = "import sys, llmagentos.kernels; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", line], check=True)
+
+
+def test_the_environment_chooses_the_twin(monkeypatch):
+    found = twin.compiled()
+    assert twin.chosen("reference", found) is kernels.reference
+    assert twin.chosen("", {}) is kernels.reference
+    assert all(twin.chosen(name, found) is each for name, each in found.items())
+    with pytest.raises(
+        SettingError, match="LLMAGENTOS_INSTRUCTIONS=avx1024 is not on this machine"
+    ):
+        twin.chosen("avx1024", found)
+
+
+def test_weights_keep_29_bits():
+    third = kernels.weighted_sum([vector(3)], [1 / 3]).vector[0]
+    assert third == 1
+    assert kernels.weighted_sum([vector(2**24)], [1 + 2**-28]).vector[0] == 2**24
+    assert kernels.reference.exact_weight(1 / 3) == round(2**30 / 3) / 2**30
 
 
 def test_without_the_extension_the_reference_works_and_one_line_says_so():

@@ -100,3 +100,37 @@ def test_proximal_corrects_a_tensor_on_its_device():
     gradient, here, anchor = torch.tensor([[1.0, 1.0], [3.0, 2.0], [1.0, 4.0]], device="cuda")
     kernels.proximal(gradient, here, anchor, 0.5)
     assert gradient.tolist() == [2, 0]
+
+
+ROWS = (vector(1, -2), vector(3, 4))
+
+
+def test_momentum_within_the_average_is_the_average_and_then_momentum():
+    before = kernels.Momentum(m=vector(1, 1), w=vector(10, 20))
+    result = kernels.average_momentum_step(before, ROWS, [0.5, 0.5], lr=0.1, beta=0.9)
+    delta = kernels.weighted_sum(ROWS, [0.5, 0.5])
+    apart = kernels.momentum_step(before.w, before.m, delta.vector, lr=0.1, beta=0.9)
+    np.testing.assert_array_equal(result.state, apart)
+    assert result.squared_norms == delta.squared_norms == (5.0, 25.0)
+
+
+@pytest.mark.parametrize("rule", ["adam", "yogi", "adagrad"])
+def test_an_adaptive_step_within_the_average_is_both_apart(rule):
+    m, v, w = vector(1, 1), vector(0.5, 2), vector(10, 20)
+    rates = {"lr": 0.1, "beta1": 0.9, "tau": TAU} | ({} if rule == "adagrad" else {"beta2": 0.99})
+    out = kernels.Adaptive(*np.ones((3, 2), np.float32))
+    result = kernels.average_adaptive_step(
+        rule, kernels.Adaptive(m, v, w), ROWS, [0.5, 0.5], out=out, **rates
+    )
+    delta = kernels.weighted_sum(ROWS, [0.5, 0.5]).vector
+    apart = getattr(kernels, f"{rule}_step")(w, m, v, delta, **rates)
+    np.testing.assert_array_equal(result.state, apart)
+    assert result.state.w is out.w
+
+
+def test_outputs_of_an_averaged_step_may_not_lie_over_rows():
+    before = kernels.Momentum(vector(1, 1), vector(1, 1))
+    with pytest.raises(ValueError, match=r"out\[1\] overlaps rows\[0\]"):
+        kernels.average_momentum_step(
+            before, ROWS, [1, 1], lr=1, beta=0, out=kernels.Momentum(vector(1, 1), ROWS[0])
+        )

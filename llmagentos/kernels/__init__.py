@@ -13,6 +13,7 @@ from llmagentos.kernels.averaging import (
     inspect,
     weighted_sum,
 )
+from llmagentos.kernels.fused import StepPass, average_adaptive_step, average_momentum_step
 from llmagentos.kernels.gram import gram
 from llmagentos.kernels.steps import (
     Adaptive,
@@ -31,8 +32,11 @@ __all__ = [
     "Momentum",
     "Pass",
     "RowStats",
+    "StepPass",
     "adagrad_step",
     "adam_step",
+    "average_adaptive_step",
+    "average_momentum_step",
     "average_step",
     "gram",
     "inspect",

@@ -7,33 +7,94 @@ from numpy.typing import NDArray
 _Row = NDArray[Any]
 _Float32s = NDArray[np.float32]
 _Float64s = NDArray[np.float64]
-_Two = tuple[_Float32s, _Float32s]
-_Three = tuple[_Float32s, _Float32s, _Float32s]
-_Four = tuple[_Float32s, _Float32s, _Float32s, _Float32s]
-_Rates = tuple[float, float, float, float]
+_Vectors = Sequence[_Float32s]
+_Rates = Sequence[float]
+_Stats = tuple[list[float], list[int]]
 
-def weighted_sum(
-    out: _Float32s, rows: Sequence[_Row], weights: Sequence[float], threads: int, /
-) -> tuple[list[float], list[int]]: ...
-def average_step(
-    out: _Float32s,
-    anchor: _Float32s,
-    lr: float,
-    rows: Sequence[_Row],
-    weights: Sequence[float],
-    threads: int,
-    /,
-) -> tuple[list[float], list[int]]: ...
-def inspect(row: _Row, threads: int, /) -> tuple[float, int]: ...
-def accumulate(sums: _Float64s, row: _Row, weight: float, threads: int, /) -> tuple[float, int]: ...
-def finish(out: _Float32s, sums: _Float64s, threads: int, /) -> None: ...
-def finish_step(
-    out: _Float32s, anchor: _Float32s, lr: float, sums: _Float64s, threads: int, /
-) -> None: ...
-def momentum_step(out: _Two, before: _Three, lr: float, beta: float, threads: int, /) -> None: ...
-def adam_step(out: _Three, before: _Four, rates: _Rates, threads: int, /) -> None: ...
-def yogi_step(out: _Three, before: _Four, rates: _Rates, threads: int, /) -> None: ...
-def adagrad_step(out: _Three, before: _Four, rates: _Rates, threads: int, /) -> None: ...
-def proximal(
-    gradient: _Float32s, weights: _Float32s, anchor: _Float32s, mu: float, threads: int, /
-) -> None: ...
+class Kernels:
+    @property
+    def name(self) -> str: ...
+    def weighted_sum(
+        self, out: _Float32s, rows: Sequence[_Row], weights: Sequence[float], threads: int, /
+    ) -> _Stats: ...
+    def average_step(
+        self,
+        out: _Float32s,
+        anchor: _Float32s,
+        lr: float,
+        rows: Sequence[_Row],
+        weights: Sequence[float],
+        threads: int,
+        /,
+    ) -> _Stats: ...
+    def inspect(self, row: _Row, threads: int, /) -> tuple[float, int]: ...
+    def accumulate(
+        self, sums: _Float64s, row: _Row, weight: float, threads: int, /
+    ) -> tuple[float, int]: ...
+    def finish(self, out: _Float32s, sums: _Float64s, threads: int, /) -> None: ...
+    def finish_step(
+        self, out: _Float32s, anchor: _Float32s, lr: float, sums: _Float64s, threads: int, /
+    ) -> None: ...
+    def momentum_step(
+        self, out: _Vectors, before: _Vectors, rates: _Rates, threads: int, /
+    ) -> None: ...
+    def average_momentum_step(
+        self,
+        out: _Vectors,
+        before: _Vectors,
+        rates: _Rates,
+        rows: Sequence[_Row],
+        weights: Sequence[float],
+        threads: int,
+        /,
+    ) -> _Stats: ...
+    def adam_step(
+        self, out: _Vectors, before: _Vectors, rates: _Rates, threads: int, /
+    ) -> None: ...
+    def average_adam_step(
+        self,
+        out: _Vectors,
+        before: _Vectors,
+        rates: _Rates,
+        rows: Sequence[_Row],
+        weights: Sequence[float],
+        threads: int,
+        /,
+    ) -> _Stats: ...
+    def yogi_step(
+        self, out: _Vectors, before: _Vectors, rates: _Rates, threads: int, /
+    ) -> None: ...
+    def average_yogi_step(
+        self,
+        out: _Vectors,
+        before: _Vectors,
+        rates: _Rates,
+        rows: Sequence[_Row],
+        weights: Sequence[float],
+        threads: int,
+        /,
+    ) -> _Stats: ...
+    def adagrad_step(
+        self, out: _Vectors, before: _Vectors, rates: _Rates, threads: int, /
+    ) -> None: ...
+    def average_adagrad_step(
+        self,
+        out: _Vectors,
+        before: _Vectors,
+        rates: _Rates,
+        rows: Sequence[_Row],
+        weights: Sequence[float],
+        threads: int,
+        /,
+    ) -> _Stats: ...
+    def proximal(
+        self,
+        gradient: _Float32s,
+        weights: _Float32s,
+        anchor: _Float32s,
+        mu: float,
+        threads: int,
+        /,
+    ) -> None: ...
+
+instruction_sets: tuple[Kernels, ...]

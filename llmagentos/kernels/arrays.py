@@ -17,6 +17,8 @@ ArrayOrTensor = Any
 """A NumPy array or a torch tensor."""
 
 ROW_TYPES = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
+WEIGHT_LIMIT = 2.0**800
+"""A larger weight times a float32 could overflow float64."""
 BYTES_PER_THREAD = 32 * 2**20
 """Below twice this much input a second thread costs more than it brings."""
 
@@ -95,13 +97,13 @@ def output(
 
 
 def weights_of(values: Sequence[float], count: int) -> list[float]:
-    """As many finite float64 weights as there are rows; else ``ValueError``."""
+    """As many float64 weights as there are rows, none beyond ``WEIGHT_LIMIT``."""
     weights = [float(value) for value in values]
     if len(weights) != count:
         raise ValueError(f"{len(weights)} weights for {count} rows")
     for k, weight in enumerate(weights):
-        if not np.isfinite(weight):
-            raise ValueError(f"weights[{k}]={weight} is not finite")
+        if not abs(weight) <= WEIGHT_LIMIT:
+            raise ValueError(f"weights[{k}]={weight}; needs to be finite and at most 2 ** 800")
     return weights
 
 

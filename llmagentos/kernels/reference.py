@@ -1,11 +1,13 @@
 """What every kernel means, in plain NumPy: the native twin gives the same bits.
 
-Rows are ``(d,)`` float32, float16 or bfloat16; sums are float64 in the order of the rows and are
-rounded to float32 once; every NaN that is written is the one quiet NaN ``0x7fc00000``. Rounding is
+Rows are ``(d,)`` float32, float16 or bfloat16; weights are rounded to 29 significant bits, so that
+a product with a value is exact; sums are float64 in the order of the rows and are rounded to
+float32 once; every NaN that is written is the one quiet NaN ``0x7fc00000``. Rounding is
 to nearest even, nothing is contracted, denormals are kept. ``_threads`` only keeps the
 signatures alike.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,10 +18,8 @@ Row = NDArray[Any]
 Float32s = NDArray[np.float32]
 Float64s = NDArray[np.float64]
 Stats = tuple[list[float], list[int]]
-Two = tuple[Float32s, Float32s]
-Three = tuple[Float32s, Float32s, Float32s]
-Four = tuple[Float32s, Float32s, Float32s, Float32s]
-Rates = tuple[float, float, float, float]
+Vectors = Sequence[Float32s]
+Rates = Sequence[float]
 
 LANES = 8
 """Value j of a block goes to lane j mod 8."""
@@ -33,6 +33,17 @@ def _narrow(values: Float64s) -> Float32s:
     narrow = values.astype(np.float32)
     narrow[np.isnan(narrow)] = np.float32(np.nan)
     return narrow
+
+
+def exact_weight(weight: float) -> float:
+    """The weight as it is used: rounded to 29 significant bits, and 0 below ``2 ** -800``.
+
+    Times a float32 it is exact in float64: a fused multiply-add gives the bits of two operations.
+    """
+    if abs(weight) < 2.0**-800:
+        return 0.0
+    mantissa, exponent = math.frexp(weight)
+    return math.ldexp(round(math.ldexp(mantissa, 29)), exponent - 29)
 
 
 def _sum_in_order(values: Float64s) -> Float64s:
@@ -66,7 +77,7 @@ def inspect(row: Row, _threads: int = 1) -> tuple[float, int]:
 @np.errstate(all="ignore")
 def accumulate(sums: Float64s, row: Row, weight: float, _threads: int = 1) -> tuple[float, int]:
     """``sums += weight * row``, ``(d,)`` float64 in place; the row's norm and bad values."""
-    sums += weight * row.astype(np.float64)
+    sums += exact_weight(weight) * row.astype(np.float64)
     return inspect(row)
 
 
@@ -115,21 +126,25 @@ def finish_step(
 
 
 @np.errstate(all="ignore")
-def momentum_step(out: Two, before: Three, lr: float, beta: float, _threads: int = 1) -> None:
+def momentum_step(out: Vectors, before: Vectors, rates: Rates, _threads: int = 1) -> None:
     """``m = beta m + delta``, ``w += lr m``: ``before`` is (w, m, delta), ``out`` is (m, w).
 
-    Hsu et al. 2019, arXiv:1909.06335.
+    ``rates`` is (lr, beta). Hsu et al. 2019, arXiv:1909.06335.
     """
+    lr, beta = rates
     w, m, delta = (vector.astype(np.float64) for vector in before)
     out[0][:] = _narrow(beta * m + delta)
     out[1][:] = _narrow(w + lr * out[0].astype(np.float64))
 
 
+AverageAndStep = Callable[[Vectors, Vectors, Rates, Sequence[Row], Sequence[float], int], Stats]
 SecondMoment = Callable[[Float64s, Float64s, float], Float64s]
 
 
 @np.errstate(all="ignore")
-def _adaptive_step(second_moment: SecondMoment, out: Three, before: Four, rates: Rates) -> None:
+def _adaptive_step(
+    second_moment: SecondMoment, out: Vectors, before: Vectors, rates: Rates
+) -> None:
     """Reddi et al. 2021, arXiv:2003.00295, Algorithm 2; w comes from the rounded m and v."""
     lr, beta1, beta2, tau = rates
     w, m, v, delta = (vector.astype(np.float64) for vector in before)
@@ -151,19 +166,44 @@ def _adagrad(v: Float64s, square: Float64s, _beta2: float) -> Float64s:
     return v + square
 
 
-def adam_step(out: Three, before: Four, rates: Rates, _threads: int = 1) -> None:
+def adam_step(out: Vectors, before: Vectors, rates: Rates, _threads: int = 1) -> None:
     """FedAdam: ``before`` is (w, m, v, delta), ``out`` (m, v, w), rates (lr, beta1, beta2, tau)."""
     _adaptive_step(_adam, out, before, rates)
 
 
-def yogi_step(out: Three, before: Four, rates: Rates, _threads: int = 1) -> None:
+def yogi_step(out: Vectors, before: Vectors, rates: Rates, _threads: int = 1) -> None:
     """FedYogi; arguments as in ``adam_step``."""
     _adaptive_step(_yogi, out, before, rates)
 
 
-def adagrad_step(out: Three, before: Four, rates: Rates, _threads: int = 1) -> None:
+def adagrad_step(out: Vectors, before: Vectors, rates: Rates, _threads: int = 1) -> None:
     """FedAdagrad; arguments as in ``adam_step``, beta2 without meaning."""
     _adaptive_step(_adagrad, out, before, rates)
+
+
+def _average_and(step: Callable[[Vectors, Vectors, Rates], None]) -> AverageAndStep:
+    """The step whose delta is the weighted sum of the rows, rounded to float32."""
+
+    def average_and_step(
+        out: Vectors,
+        before: Vectors,
+        rates: Rates,
+        rows: Sequence[Row],
+        weights: Sequence[float],
+        _threads: int = 1,
+    ) -> Stats:
+        delta = np.empty(before[0].size, np.float32)
+        stats = weighted_sum(delta, rows, weights)
+        step(out, [*before, delta], rates)
+        return stats
+
+    return average_and_step
+
+
+average_momentum_step = _average_and(momentum_step)
+average_adam_step = _average_and(adam_step)
+average_yogi_step = _average_and(yogi_step)
+average_adagrad_step = _average_and(adagrad_step)
 
 
 @np.errstate(all="ignore")

@@ -1,6 +1,6 @@
 """The server's optimizers and the agents' proximal correction over flat vectors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,22 +30,23 @@ class Adaptive(NamedTuple):
     w: Vector
 
 
-def _vectors(**named: ArrayOrTensor) -> dict[str, Vector]:
+def inputs(**named: ArrayOrTensor) -> dict[str, Vector]:
     """The named vectors, all of the length of the first."""
     size = arrays.host(next(iter(named.values()))).size
     return {name: arrays.vector(name, value, size) for name, value in named.items()}
 
 
-def _outputs(
-    count: int, given: tuple[ArrayOrTensor, ...] | None, before: dict[str, Vector]
+def outputs(
+    count: int, given: Sequence[ArrayOrTensor] | None, before: dict[str, arrays.Array]
 ) -> list[Vector]:
     """Writable vectors, as many as asked for, that overlap neither ``before`` nor each other."""
     values = (None,) * count if given is None else given
     if len(values) != count:
         raise ValueError(f"out has {len(values)} vectors; needs {count}")
-    taken: dict[str, Vector] = dict(before)
+    taken = dict(before)
+    size = next(iter(before.values())).size
     for k, value in enumerate(values):
-        taken[f"out[{k}]"] = arrays.output(f"out[{k}]", value, before["anchor"].size, taken)
+        taken[f"out[{k}]"] = arrays.output(f"out[{k}]", value, size, taken)
     return list(taken.values())[len(before) :]
 
 
@@ -64,11 +65,11 @@ def momentum_step(  # noqa: PLR0913 (keyword-only)
     All are ``(d,)`` float32; each result is computed in float64 and rounded once, and w uses the
     rounded m. Hsu et al. 2019, arXiv:1909.06335.
     """
-    before = _vectors(anchor=anchor, m=m, delta=delta)
-    next_m, w = _outputs(2, out, before)
+    before = inputs(anchor=anchor, m=m, delta=delta)
+    next_m, w = outputs(2, out, before)
     start, first, change = before.values()
     count = arrays.threads_for(3 * start.nbytes, threads)
-    twin.momentum_step((next_m, w), (start, first, change), lr, beta, count)
+    twin.momentum_step((next_m, w), (start, first, change), (lr, beta), count)
     return Momentum(next_m, w)
 
 
@@ -79,7 +80,7 @@ def _adaptive(
     out: tuple[ArrayOrTensor, ArrayOrTensor, ArrayOrTensor] | None,
     threads: int | None,
 ) -> Adaptive:
-    m, v, w = _outputs(3, out, before)
+    m, v, w = outputs(3, out, before)
     start, first, second, change = before.values()
     count = arrays.threads_for(4 * start.nbytes, threads)
     step((m, v, w), (start, first, second, change), rates, count)
@@ -106,7 +107,7 @@ def adam_step(  # noqa: PLR0913 (keyword-only)
     and w uses the rounded m and v. Inputs stay as they are; ``out`` is (m, v, w).
     Reddi et al. 2021, arXiv:2003.00295, Algorithm 2.
     """
-    before = _vectors(anchor=anchor, m=m, v=v, delta=delta)
+    before = inputs(anchor=anchor, m=m, v=v, delta=delta)
     return _adaptive(twin.adam_step, before, (lr, beta1, beta2, tau), out, threads)
 
 
@@ -124,7 +125,7 @@ def yogi_step(  # noqa: PLR0913 (keyword-only)
     threads: int | None = None,
 ) -> Adaptive:
     """FedYogi: ``adam_step`` with ``v = v - (1 - beta2) delta^2 sign(v - delta^2)``."""
-    before = _vectors(anchor=anchor, m=m, v=v, delta=delta)
+    before = inputs(anchor=anchor, m=m, v=v, delta=delta)
     return _adaptive(twin.yogi_step, before, (lr, beta1, beta2, tau), out, threads)
 
 
@@ -141,7 +142,7 @@ def adagrad_step(  # noqa: PLR0913 (keyword-only)
     threads: int | None = None,
 ) -> Adaptive:
     """FedAdagrad: ``adam_step`` with ``v = v + delta^2``."""
-    before = _vectors(anchor=anchor, m=m, v=v, delta=delta)
+    before = inputs(anchor=anchor, m=m, v=v, delta=delta)
     return _adaptive(twin.adagrad_step, before, (lr, beta1, 0.0, tau), out, threads)
 
 
@@ -163,7 +164,7 @@ def proximal(
     if arrays.on_device(gradient):
         gradient.add_(weights.detach() - anchor, alpha=mu)
         return
-    before = _vectors(weights=weights, anchor=anchor)
+    before = inputs(weights=weights, anchor=anchor)
     target = arrays.output("gradient", gradient, before["weights"].size, before)
     count = arrays.threads_for(3 * target.nbytes, threads)
     twin.proximal(target, before["weights"], before["anchor"], mu, count)

@@ -59,7 +59,7 @@ void test_one_pass(std::size_t size, std::size_t n, std::mt19937& generator) {
     const auto anchor = random_floats(size, generator);
     std::vector<float> expected(size);
     std::vector<RowStats> expected_stats(n);
-    average_step(expected, anchor, 0.5, rows, weights, expected_stats, 1);
+    average_step(expected, anchor, 0.5, rows, weights, expected_stats, {1});
 
     const OnDevice<float> out(expected), start(anchor);
     const OnDevice<RowStats> stats(expected_stats);
@@ -86,7 +86,7 @@ void test_adaptive_step(std::size_t size, std::mt19937& generator) {
                v = random_floats(size, generator), delta = random_floats(size, generator);
     const Rule rule{{0.1, 0.9, 0.99, 1e-3}};
     std::vector<float> next_w(size), next_m(size), next_v(size);
-    adaptive_step(After{next_w, next_m, next_v}, Before{w, m, v, delta}, rule, 1);
+    take_step(After{next_w, next_m, next_v}, Before{w, m, v, delta}, rule, {1});
 
     const OnDevice<float> dw(w), dm(m), dv(v), dd(delta), ow(w), om(m), ov(v);
     cuda::adaptive_step({ow.get(), om.get(), ov.get()}, {dw.get(), dm.get(), dv.get(), dd.get()},
@@ -100,7 +100,7 @@ void test_proximal(std::size_t size, std::mt19937& generator) {
     const auto w = random_floats(size, generator), anchor = random_floats(size, generator);
     auto gradient = random_floats(size, generator);
     const OnDevice<float> dg(gradient), dw(w), da(anchor);
-    proximal(gradient, w, anchor, 0.25, 1);
+    proximal(gradient, w, anchor, 0.25, {1});
     cuda::proximal(dg.get(), size, {dw.get(), da.get(), 0.25}, nullptr);
     expect(same_bits(dg.read(), gradient), "cuda proximal is the CPU's");
 }

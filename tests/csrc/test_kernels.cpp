@@ -2,6 +2,7 @@
 // comparison with the plain reference, bit by bit, is tests/test_kernels.py.
 #include <array>
 
+#include "instructions.hpp"
 #include "rows.hpp"
 
 using namespace llmagentos;
@@ -15,6 +16,7 @@ void test_widening_is_exact() {
     static_assert(from_float16(0x3c00) == 1.0f && from_float16(0x0001) == 0x1p-24f);
     static_assert(from_float16(0x7bff) == 65504.0f && !is_finite(from_float16(0xfc00)));
     static_assert(from_float16(0x7e00) != from_float16(0x7e00));
+    static_assert(exact_weight(0x1.00000018p0) == 0x1.0000002p0 && exact_weight(0x1p-801) == 0.0);
     static_assert(fold_lanes({1, 2, 3, 4, 5, 6, 7, 8}) == 36.0);
 }
 
@@ -23,7 +25,8 @@ std::vector<float> plain_step(const std::vector<float>& anchor, double lr,
     std::vector<float> out(anchor.size());
     for (std::size_t j = 0; j < out.size(); ++j) {
         double sum = 0.0;
-        for (std::size_t k = 0; k < rows.size(); ++k) sum += weights[k] * value_of(rows[k], j);
+        for (std::size_t k = 0; k < rows.size(); ++k)
+            sum += exact_weight(weights[k]) * value_of(rows[k], j);
         out[j] = server_step(anchor[j], sum, lr);
     }
     return out;
@@ -35,7 +38,8 @@ std::int64_t plain_nonfinite(Row row, std::size_t size) {
     return count;
 }
 
-void test_one_pass(std::size_t size, std::size_t n, std::mt19937& generator) {
+void test_one_pass(const InstructionSet& instructions, std::size_t size, std::size_t n,
+                   std::mt19937& generator) {
     std::vector<RandomRow> memory;
     std::vector<Row> rows;
     std::vector<double> weights;
@@ -48,16 +52,17 @@ void test_one_pass(std::size_t size, std::size_t n, std::mt19937& generator) {
     const auto anchor = random_floats(size, generator);
     const auto expected = plain_step(anchor, 0.5, rows, weights);
     for (const unsigned threads : {1u, 2u, 4u}) {
+        const Workers workers{threads, instructions};
         std::vector<float> out(size), finished(size);
         std::vector<double> sums(size);
         std::vector<RowStats> stats(n);
-        average_step(out, anchor, 0.5, rows, weights, stats, threads);
-        for (std::size_t k = 0; k < n; ++k) accumulate(sums, rows[k], weights[k], threads);
-        finish_step(finished, anchor, 0.5, sums, threads);
+        average_step(out, anchor, 0.5, rows, weights, stats, workers);
+        for (std::size_t k = 0; k < n; ++k) accumulate(sums, rows[k], weights[k], workers);
+        finish_step(finished, anchor, 0.5, sums, workers);
         expect(same_bits(out, expected), "average_step is the plain loop");
         expect(same_bits(finished, expected), "accumulate and finish_step are the plain loop");
         for (std::size_t k = 0; k < n; ++k) {
-            const RowStats alone = inspect(rows[k], size, threads);
+            const RowStats alone = inspect(rows[k], size, workers);
             expect(alone.nonfinite == plain_nonfinite(rows[k], size), "bad values are counted");
             expect(stats[k].nonfinite == alone.nonfinite, "both passes count alike");
             expect(std::bit_cast<std::uint64_t>(stats[k].squared_norm) ==
@@ -65,8 +70,8 @@ void test_one_pass(std::size_t size, std::size_t n, std::mt19937& generator) {
                        alone.nonfinite > 0,
                    "both passes measure alike");
         }
-        weighted_sum(out, rows, weights, stats, threads);
-        finish(finished, sums, threads);
+        weighted_sum(out, rows, weights, stats, workers);
+        finish(finished, sums, workers);
         expect(same_bits(out, finished), "weighted_sum is accumulate and finish");
     }
 }
@@ -80,13 +85,14 @@ std::array<std::vector<float>, 3> stepped(std::size_t size, const Step& step) {
 }
 
 template <class Rule>
-void test_adaptive_step(std::size_t size, std::mt19937& generator) {
+void test_adaptive_step(const InstructionSet& instructions, std::size_t size,
+                        std::mt19937& generator) {
     const auto w = random_floats(size, generator), m = random_floats(size, generator),
                v = random_floats(size, generator), delta = random_floats(size, generator);
     const Rule rule{{0.1, 0.9, 0.99, 1e-3}};
     const auto run = [&](unsigned threads) {
         return stepped(size, [&](After after) {
-            adaptive_step(after, Before{w, m, v, delta}, rule, threads);
+            take_step(after, Before{w, m, v, delta}, rule, Workers{threads, instructions});
         });
     };
     const auto one = run(1), four = run(4);
@@ -98,13 +104,16 @@ void test_adaptive_step(std::size_t size, std::mt19937& generator) {
     }
 }
 
-void test_momentum_and_proximal(std::size_t size, std::mt19937& generator) {
+void test_momentum_and_proximal(const InstructionSet& instructions, std::size_t size,
+                                std::mt19937& generator) {
+    const Workers workers{2, instructions};
     const auto w = random_floats(size, generator), m = random_floats(size, generator),
                delta = random_floats(size, generator);
-    const auto after = stepped(
-        size, [&](After vectors) { momentum_step(vectors, Before{w, m, {}, delta}, 0.5, 0.9, 2); });
+    const auto after = stepped(size, [&](After vectors) {
+        take_step(vectors, Before{w, m, {}, delta}, Momentum{0.5, 0.9}, workers);
+    });
     auto gradient = delta;
-    proximal(gradient, w, m, 0.25, 2);
+    proximal(gradient, w, m, 0.25, workers);
     for (std::size_t j = 0; j < size; ++j) {
         const float first = heavy_ball(m[j], delta[j], 0.9);
         expect(after[0][j] == server_step(w[j], first, 0.5), "momentum moves the weights");
@@ -117,12 +126,16 @@ void test_momentum_and_proximal(std::size_t size, std::mt19937& generator) {
 int main() {
     std::mt19937 generator(0);
     test_widening_is_exact();
-    for (const std::size_t size : sizes) {
-        for (const std::size_t n : {0, 1, 3, 11}) test_one_pass(size, n, generator);
-        test_adaptive_step<Adam>(size, generator);
-        test_adaptive_step<Yogi>(size, generator);
-        test_adaptive_step<Adagrad>(size, generator);
-        test_momentum_and_proximal(size, generator);
+    for (const InstructionSet* instructions : instruction_sets()) {
+        for (const std::size_t size : sizes) {
+            for (const std::size_t n : {0, 1, 3, 11}) {
+                test_one_pass(*instructions, size, n, generator);
+            }
+            test_adaptive_step<Adam>(*instructions, size, generator);
+            test_adaptive_step<Yogi>(*instructions, size, generator);
+            test_adaptive_step<Adagrad>(*instructions, size, generator);
+            test_momentum_and_proximal(*instructions, size, generator);
+        }
+        std::printf("%s: all expectations hold\n", instructions->name.data());
     }
-    std::puts("kernels: all expectations hold");
 }

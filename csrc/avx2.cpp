@@ -1,0 +1,62 @@
+// The kernels for x86-64-v3: two registers hold eight float64.
+#include <immintrin.h>
+
+#include "arithmetic.hpp"
+
+namespace llmagentos {
+namespace {
+
+constexpr std::size_t group_limit = 4;
+
+struct Eight {
+    __m256d low, high;
+};
+
+Eight fill(double value) { return {_mm256_set1_pd(value), _mm256_set1_pd(value)}; }
+Eight load(const double* values) { return {_mm256_loadu_pd(values), _mm256_loadu_pd(values + 4)}; }
+void store(double* place, Eight eight) {
+    _mm256_storeu_pd(place, eight.low);
+    _mm256_storeu_pd(place + 4, eight.high);
+}
+
+__m128i half(const std::byte* values) {
+    return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(values));
+}
+
+__m256d from_upper(__m128i bits) {
+    return _mm256_cvtps_pd(_mm_castsi128_ps(_mm_slli_epi32(_mm_cvtepu16_epi32(bits), 16)));
+}
+
+template <Element>
+Eight widen(const std::byte* values);
+
+template <>
+Eight widen<Element::float32>(const std::byte* values) {
+    const auto* floats = reinterpret_cast<const float*>(values);
+    return {_mm256_cvtps_pd(_mm_loadu_ps(floats)), _mm256_cvtps_pd(_mm_loadu_ps(floats + 4))};
+}
+
+template <>
+Eight widen<Element::float16>(const std::byte* values) {
+    return {_mm256_cvtps_pd(_mm_cvtph_ps(half(values))),
+            _mm256_cvtps_pd(_mm_cvtph_ps(half(values + 8)))};
+}
+
+template <>
+Eight widen<Element::bfloat16>(const std::byte* values) {
+    return {from_upper(half(values)), from_upper(half(values + 8))};
+}
+
+// sum + a b, where a b is exact.
+Eight add_exact(Eight sum, Eight a, Eight b) {
+    return {_mm256_fmadd_pd(a.low, b.low, sum.low), _mm256_fmadd_pd(a.high, b.high, sum.high)};
+}
+
+}  // namespace
+}  // namespace llmagentos
+
+#include "chunk.hpp"
+
+namespace llmagentos {
+extern const InstructionSet avx2 = instruction_set("avx2");
+}

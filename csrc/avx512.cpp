@@ -1,0 +1,58 @@
+// The kernels for x86-64-v4: one register holds eight float64.
+#include <immintrin.h>
+
+#include "arithmetic.hpp"
+
+namespace llmagentos {
+namespace {
+
+constexpr std::size_t group_limit = 8;
+
+struct Eight {
+    __m512d values;
+};
+
+Eight fill(double value) { return {_mm512_set1_pd(value)}; }
+Eight load(const double* values) { return {_mm512_loadu_pd(values)}; }
+void store(double* place, Eight eight) { _mm512_storeu_pd(place, eight.values); }
+
+// With a full mask: GCC 12 warns about the undefined register in the form without one.
+__m512d from_floats(__m256 values) { return _mm512_maskz_cvtps_pd(0xff, values); }
+
+template <Element>
+Eight widen(const std::byte* values);
+
+template <>
+Eight widen<Element::float32>(const std::byte* values) {
+    return {from_floats(_mm256_loadu_ps(reinterpret_cast<const float*>(values)))};
+}
+
+template <>
+Eight widen<Element::float16>(const std::byte* values) {
+    const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(values));
+    return {from_floats(_mm256_cvtph_ps(bits))};
+}
+
+// One shuffle moves the 16 bits of each value into the upper half of 32.
+template <>
+Eight widen<Element::bfloat16>(const std::byte* values) {
+    const __m256i places = _mm256_setr_epi16(0, 0, 0, 1, 0, 2, 0, 3, 0, 4, 0, 5, 0, 6, 0, 7);
+    const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(values));
+    const __m256i upper =
+        _mm256_maskz_permutexvar_epi16(0xaaaa, places, _mm256_castsi128_si256(bits));
+    return {from_floats(_mm256_castsi256_ps(upper))};
+}
+
+// sum + a b, where a b is exact.
+Eight add_exact(Eight sum, Eight a, Eight b) {
+    return {_mm512_fmadd_pd(a.values, b.values, sum.values)};
+}
+
+}  // namespace
+}  // namespace llmagentos
+
+#include "chunk.hpp"
+
+namespace llmagentos {
+extern const InstructionSet avx512 = instruction_set("avx512");
+}

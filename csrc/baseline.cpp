@@ -1,0 +1,60 @@
+// The kernels for any processor of the platform: the compiler finds the registers.
+#include <cstring>
+
+#include "arithmetic.hpp"
+
+namespace llmagentos {
+namespace {
+
+constexpr std::size_t group_limit = 2;
+
+struct Eight {
+    double values[8];
+};
+
+Eight fill(double value) { return {{value, value, value, value, value, value, value, value}}; }
+
+Eight load(const double* values) {
+    Eight eight;
+    std::memcpy(eight.values, values, sizeof eight.values);
+    return eight;
+}
+
+void store(double* place, Eight eight) { std::memcpy(place, eight.values, sizeof eight.values); }
+
+template <class Value>
+Value value_at(const std::byte* values, std::size_t j) {
+    Value value;
+    std::memcpy(&value, values + j * sizeof value, sizeof value);
+    return value;
+}
+
+template <Element element>
+Eight widen(const std::byte* values) {
+    Eight eight;
+    for (std::size_t j = 0; j < 8; ++j) {
+        if constexpr (element == Element::float32) {
+            eight.values[j] = value_at<float>(values, j);
+        } else if constexpr (element == Element::float16) {
+            eight.values[j] = from_float16(value_at<std::uint16_t>(values, j));
+        } else {
+            eight.values[j] = from_bfloat16(value_at<std::uint16_t>(values, j));
+        }
+    }
+    return eight;
+}
+
+// sum + a b, where a b is exact.
+Eight add_exact(Eight sum, Eight a, Eight b) {
+    for (std::size_t j = 0; j < 8; ++j) sum.values[j] += a.values[j] * b.values[j];
+    return sum;
+}
+
+}  // namespace
+}  // namespace llmagentos
+
+#include "chunk.hpp"
+
+namespace llmagentos {
+extern const InstructionSet baseline = instruction_set("baseline");
+}
