@@ -37,6 +37,7 @@ FACTS = {
         "seed": 7,
         "lora": {"rank": 8},
         "local": {"lr": 0.002},
+        "codec": {"name": "fp32"},
         "server": {"strategy": "fedavg"},
         "sample_prompt": "a private prompt",
         "corpus": {"agents": {"south": "/records/south.jsonl"}},
