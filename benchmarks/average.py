@@ -11,21 +11,28 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 import torch
-from rows import PIECES, cohort, error, exact, machine, seconds, spread
+from rows import PIECES, Rows, cohort, error, exact, machine, seconds, spread
 
 from llmagentos import kernels
 from llmagentos.kernels import reference
+from llmagentos.kernels.twin import compiled
 
 Work = Callable[[], object]
 Timer = Callable[[], float]
+
+OURS = "this library"
+WITH_STEP = "this library, with the step"
+READ_ONCE = "read once"
 
 TOLERANCE = 0.1
 """Relative error above which a contender is not the average at all; the table shows the error."""
@@ -39,15 +46,27 @@ class Contender:
     result: Callable[[], np.ndarray]
 
 
-def ours(rows: list[np.ndarray], weights: list[float], threads: int) -> Contender:
-    """Sum, norms and finiteness in one pass."""
+def ours(rows: Rows, weights: list[float], threads: int) -> dict[str, Contender]:
+    """The widest instruction set and, on one thread, the others; sums, norms and finiteness."""
     out = np.empty(rows[0].size, np.float32)
+
+    def contender(kernels: Any) -> Contender:
+        return Contender(lambda: kernels.weighted_sum(out, rows, weights, threads), lambda: out)
+
+    *others, widest = compiled().values()
+    rest = {f"this library, {each.name}": contender(each) for each in reversed(others)}
+    return {OURS: contender(widest)} | (rest if threads == 1 else {})
+
+
+def with_step(rows: Rows, weights: list[float], threads: int) -> Contender:
+    """The server's step in the same pass: from a zero anchor it ends at the average."""
+    anchor, out = np.zeros((2, rows[0].size), np.float32)
     return Contender(
-        lambda: kernels.weighted_sum(rows, weights, out=out, threads=threads), lambda: out
+        lambda: kernels.average_step(anchor, rows, weights, out=out, threads=threads), lambda: out
     )
 
 
-def plain(rows: list[np.ndarray], weights: list[float]) -> Contender:
+def plain(rows: Rows, weights: list[float]) -> Contender:
     """The reference in NumPy, norms and all: what the extension replaces."""
     out = np.empty(rows[0].size, np.float32)
     return Contender(lambda: reference.weighted_sum(out, rows, weights), lambda: out)
@@ -75,9 +94,16 @@ def mv(rows: list[torch.Tensor], weights: list[float]) -> Contender:
     return Contender(lambda: torch.mv(stacked, factors, out=out), lambda: out.float().numpy())
 
 
-def read_once(rows: list[np.ndarray]) -> Callable[[], object]:
-    """Every input byte read once on one thread: the limit that memory sets."""
-    return lambda: [np.bitwise_xor.reduce(row.view(np.uint64)) for row in rows]
+def read_once(rows: Rows, threads: int) -> Work:
+    """Every input byte read once: the limit that memory sets."""
+
+    def read(row: np.ndarray) -> object:
+        return np.bitwise_xor.reduce(row.view(np.uint64))
+
+    if threads == 1:
+        return lambda: [read(row) for row in rows]
+    pool = ThreadPoolExecutor(threads)
+    return lambda: list(pool.map(read, rows))
 
 
 class Flower:
@@ -109,20 +135,19 @@ class Flower:
         self._process.wait()
 
 
-def contenders(rows: list[np.ndarray], weights: list[float], threads: int) -> dict[str, Contender]:
+def contenders(rows: Rows, weights: list[float], threads: int) -> dict[str, Contender]:
     """Name to contender, over the same bytes."""
     tensors = [tensor(row) for row in rows]
-    works = {
-        "this library": ours(rows, weights, threads),
-        "torch `_foreach_add_`": foreach(tensors, weights),
-        "torch `mv`, stacked": mv(tensors, weights),
-    }
+    works = ours(rows, weights, threads) | {WITH_STEP: with_step(rows, weights, threads)}
+    if rows[0].dtype != np.float16:
+        works |= {"torch `_foreach_add_`": foreach(tensors, weights)}
+        works |= {"torch `mv`, stacked": mv(tensors, weights)}
     return works | ({"plain NumPy twin": plain(rows, weights)} if threads == 1 else {})
 
 
 def tensor(row: np.ndarray) -> torch.Tensor:
     """The row as a tensor over the same memory."""
-    if row.dtype == np.float32:
+    if row.dtype != ml_dtypes.bfloat16:
         return torch.from_numpy(row)
     return torch.from_numpy(row.view(np.int16)).view(torch.bfloat16)
 
@@ -144,14 +169,13 @@ def table(
         flower = Flower(settings.flower_python, agents, settings.values, threads)
         errors |= flower.errors
         timers |= {name: partial(flower.seconds, name) for name in flower.errors}
-    if threads == 1:
-        timers["read once"] = partial(seconds, read_once(rows), threads)
+    timers[READ_ONCE] = partial(seconds, read_once(rows, threads), threads)
     times = interleave(timers, settings.repeats)
     if flower:
         flower.close()
     title = f"{agents} x {kind}, {threads} thread{'s' * (threads > 1)}"
-    input_bytes = sum(row.nbytes for row in rows)
-    return format_table(title, times, errors, input_bytes), flower.version if flower else ""
+    read = [sum(row.nbytes for row in rows), 4 * settings.values]
+    return format_table(title, times, errors, read), flower.version if flower else ""
 
 
 def checked(
@@ -178,15 +202,20 @@ def interleave(timers: dict[str, Timer], repeats: int) -> dict[str, list[float]]
 
 
 def format_table(
-    title: str, times: dict[str, list[float]], errors: dict[str, float], input_bytes: int
+    title: str, times: dict[str, list[float]], errors: dict[str, float], row_bytes: list[int]
 ) -> list[str]:
-    """One Markdown line per contender; ratios are of medians."""
-    best = median(times["this library"])
-    return [
-        f"| {title} | {name} | {spread(taken)} | {input_bytes / median(taken) / 1e9:.1f} | "
-        f"{median(taken) / best:.2f} | {f'{errors[name]:.0e}' if name in errors else ''} |"
-        for name, taken in times.items()
-    ]
+    """One Markdown line per contender; ratios are of medians, bytes those that must be read."""
+    rows, anchor = row_bytes
+    best, limit = median(times[OURS]), rows / median(times[READ_ONCE])
+    lines = []
+    for name, taken in times.items():
+        speed = (rows + anchor * (name == WITH_STEP)) / median(taken)
+        off = f"{errors[name]:.0e}" if name in errors else ""
+        lines.append(
+            f"| {title} | {name} | {spread(taken)} | {speed / 1e9:.1f} | {speed / limit:.0%} | "
+            f"{median(taken) / best:.2f} | {off} |"
+        )
+    return lines
 
 
 def arguments() -> argparse.Namespace:
@@ -195,7 +224,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--agents", type=int, nargs="+", default=[4, 10, 32])
     parser.add_argument("--values", type=int, default=8_000_000)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--types", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--types", nargs="+", default=["float32", "bfloat16", "float16"])
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--flower-python", type=Path)
     return parser.parse_args()
@@ -215,8 +244,8 @@ def main() -> None:
                 versions |= {"Flower": flower} if flower else {}
                 print(more[0], file=sys.stderr)
     print(machine(settings.values, **versions), end="\n\n")
-    print("| cohort | contender | ms: median (min to max) | GB/s | times ours | error |")
-    print("|---|---|---|---|---|---|", *lines, sep="\n")
+    print("| cohort | contender | ms: median (min to max) | GB/s | of limit | times ours | error |")
+    print("|---|---|---|---|---|---|---|", *lines, sep="\n")
 
 
 if __name__ == "__main__":

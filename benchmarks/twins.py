@@ -17,6 +17,8 @@ from rows import machine, seconds, spread
 
 from llmagentos.kernels import _native, reference
 
+native = _native.instruction_sets[-1]
+
 RATES = (0.1, 0.9, 0.99, 1e-3)
 
 Work = Callable[[], object]
@@ -30,6 +32,7 @@ def averages(twin: object, values: int) -> dict[str, tuple[Work, np.ndarray]]:
     out = np.zeros(values, np.float32)
     sums = np.zeros(values)
     works = {"average_step, 10 x float32": (rows, out)}
+    works["average_step, 10 x float32, all denormal"] = ([r * np.float32(1e-40) for r in rows], out)
     works |= {
         f"average_step, 10 x {n}": ([r.astype(t) for r in rows], out) for n, t in halves.items()
     }
@@ -48,7 +51,7 @@ def steps(twin: object, values: int) -> dict[str, tuple[Work, np.ndarray]]:
     """Name to work and the vectors that it fills: what goes value by value."""
     w, m, v, delta = np.random.default_rng(1).random((4, values), np.float32)
     out = np.zeros((3, values), np.float32)
-    momentum = partial(twin.momentum_step, (out[0], out[1]), (w, m, delta), 0.1, 0.9, 1)
+    momentum = partial(twin.momentum_step, out[:2], (w, m, delta), (0.1, 0.9), 1)
     adaptive = {
         name: (partial(getattr(twin, name), tuple(out), (w, m, v, delta), RATES, 1), out)
         for name in ("adam_step", "yogi_step", "adagrad_step")
@@ -56,6 +59,36 @@ def steps(twin: object, values: int) -> dict[str, tuple[Work, np.ndarray]]:
     gradient = delta.copy()
     proximal = partial(twin.proximal, gradient, w, m, 1e-3, 1)
     return {"momentum_step": (momentum, out)} | adaptive | {"proximal": (proximal, gradient)}
+
+
+def average_and_step(twin: object, values: int) -> dict[str, tuple[Work, np.ndarray]]:
+    """FedAdam on 10 rows: in one pass, and as the average and then the step."""
+    w, m, v, *rows = np.random.default_rng(2).random((13, values), np.float32)
+    out = np.zeros((4, values), np.float32)
+    weights = [0.1] * len(rows)
+
+    def apart() -> None:
+        twin.weighted_sum(out[3], rows, weights, 1)
+        twin.adam_step(out[:3], (w, m, v, out[3]), RATES, 1)
+
+    fused = partial(twin.average_adam_step, out[:3], (w, m, v), RATES, rows, weights, 1)
+    return {"average_adam_step": (fused, out[:3]), "the same in two passes": (apart, out[:3])}
+
+
+def torch_adam(values: int) -> Work:
+    """FedAdam as one would write it in torch over flat vectors, in float32."""
+    w, m, v, mean, *rows = torch.rand(14, values).unbind()
+    lr, beta1, beta2, tau = RATES
+
+    def work() -> None:
+        mean.zero_()
+        for row in rows:
+            mean.add_(row, alpha=0.1)
+        m.lerp_(mean, 1 - beta1)
+        v.mul_(beta2).addcmul_(mean, mean, value=1 - beta2)
+        w.addcdiv_(m, v.sqrt().add_(tau), value=lr)
+
+    return work
 
 
 def torch_proximal(values: int) -> Work:
@@ -72,7 +105,12 @@ def main() -> None:
     settings = parser.parse_args()
     torch.set_num_threads(1)
     ours, plain = (
-        {**averages(t, settings.values), **steps(t, settings.values)} for t in (_native, reference)
+        {
+            **averages(t, settings.values),
+            **steps(t, settings.values),
+            **average_and_step(t, settings.values),
+        }
+        for t in (native, reference)
     )
     print(machine(settings.values, torch=torch.__version__), end="\n\n")
     print("| kernel | native, ms: median (min to max) | plain twin, ms | times native |")
@@ -82,12 +120,9 @@ def main() -> None:
         work(), twin()
         assert result.tobytes() == expected.tobytes(), f"{name} differs from its twin"
         line(name, work, twin, settings.repeats)
-    line(
-        "proximal, against torch",
-        ours["proximal"][0],
-        torch_proximal(settings.values),
-        settings.repeats,
-    )
+    peers = {"proximal": torch_proximal, "average_adam_step": torch_adam}
+    for name, peer in peers.items():
+        line(f"{name}, against torch", ours[name][0], peer(settings.values), settings.repeats)
 
 
 def line(name: str, work: Work, twin: Work, repeats: int) -> None:

@@ -24,7 +24,7 @@ namespace {
 template <class Rule>
 void step(After after, Before before, Rule rule, Workers workers, const RuleSteps<Rule>& steps) {
     assert(before.w.size() == after.w.size() && before.delta.size() == after.w.size());
-    assert(before.m.size() == after.w.size() && before.v.size() == after.v.size());
+    assert(before.m.size() == after.w.size());
     for_each_chunk(after.w.size(), workers.threads,
                    [&](Chunk chunk) { steps.step(after, before, rule, chunk); });
 }
