@@ -45,6 +45,13 @@ std::vector<Group> groups_of(std::span<const Row> rows, std::size_t limit) {
     return groups;
 }
 
+// Measured: what is asked for ahead has to fit the first cache together with what is read.
+Pace pace_of(std::size_t rows) {
+    if (rows <= 16) return {128, 1024};
+    if (rows <= 48) return {128, 512};
+    return {block_size, 768};
+}
+
 std::vector<double> exact_weights(std::span<const double> weights) {
     std::vector<double> exact;
     exact.reserve(weights.size());
@@ -61,17 +68,19 @@ struct Rows {
     std::span<RowStats> stats;
 };
 
-// Calls work(cohort, chunk, stats) for every chunk.
+// Calls work(cohort, chunk, scratch) for every chunk.
 template <class Work>
 void pass(std::size_t size, const Rows& all, Workers workers, const Work& work) {
     const auto& [rows, weights, stats] = all;
     assert(rows.size() == weights.size() && rows.size() == stats.size());
     const std::vector<Group> groups = groups_of(rows, workers.instructions.group_limit);
     const std::vector<double> exact = exact_weights(weights);
-    const Cohort cohort{rows, exact, groups};
+    const Cohort cohort{rows, exact, groups, pace_of(rows.size())};
     ChunkStats parts(size, rows.size());
-    for_each_chunk(size, workers.threads,
-                   [&](Chunk chunk) { work(cohort, chunk, parts.of(chunk)); });
+    for_each_chunk(size, workers.threads, [&](Chunk chunk) {
+        std::vector<Lanes> squares(rows.size());
+        work(cohort, chunk, Scratch{parts.of(chunk), squares.data()});
+    });
     for (std::size_t k = 0; k < rows.size(); ++k) stats[k] = parts.total(k);
 }
 
@@ -79,8 +88,8 @@ template <class Rule>
 void step_pass(After after, Before before, Rule rule, const Rows& rows, Workers workers,
                const RuleSteps<Rule>& steps) {
     assert(before.w.size() == after.w.size() && before.m.size() == after.w.size());
-    pass(after.w.size(), rows, workers, [&](const Cohort& cohort, Chunk chunk, RowStats* parts) {
-        steps.average_and_step(after, before, rule, cohort, chunk, parts);
+    pass(after.w.size(), rows, workers, [&](const Cohort& cohort, Chunk chunk, Scratch scratch) {
+        steps.average_and_step(after, before, rule, cohort, chunk, scratch);
     });
 }
 
@@ -89,8 +98,8 @@ void step_pass(After after, Before before, Rule rule, const Rows& rows, Workers 
 void weighted_sum(std::span<float> out, std::span<const Row> rows, std::span<const double> weights,
                   std::span<RowStats> stats, Workers workers) {
     pass(out.size(), {rows, weights, stats}, workers,
-         [&](const Cohort& cohort, Chunk chunk, RowStats* parts) {
-             workers.instructions.weighted_sum(out, cohort, chunk, parts);
+         [&](const Cohort& cohort, Chunk chunk, Scratch scratch) {
+             workers.instructions.weighted_sum(out, cohort, chunk, scratch);
          });
 }
 
@@ -99,8 +108,8 @@ void average_step(std::span<float> out, std::span<const float> anchor, double lr
                   std::span<RowStats> stats, Workers workers) {
     assert(anchor.size() == out.size());
     pass(out.size(), {rows, weights, stats}, workers,
-         [&](const Cohort& cohort, Chunk chunk, RowStats* parts) {
-             workers.instructions.average_step(out, anchor, lr, cohort, chunk, parts);
+         [&](const Cohort& cohort, Chunk chunk, Scratch scratch) {
+             workers.instructions.average_step(out, anchor, lr, cohort, chunk, scratch);
          });
 }
 
@@ -126,15 +135,19 @@ void average_and_step(After after, Before before, Adagrad rule, std::span<const 
 
 RowStats inspect(Row row, std::size_t size, Workers workers) {
     ChunkStats parts(size, 1);
-    for_each_chunk(size, workers.threads,
-                   [&](Chunk chunk) { workers.instructions.inspect(row, chunk, parts.of(chunk)); });
+    for_each_chunk(size, workers.threads, [&](Chunk chunk) {
+        Lanes squares;
+        workers.instructions.inspect(row, chunk, {parts.of(chunk), &squares});
+    });
     return parts.total(0);
 }
 
 RowStats accumulate(std::span<double> sums, Row row, double weight, Workers workers) {
     ChunkStats parts(sums.size(), 1);
     for_each_chunk(sums.size(), workers.threads, [&](Chunk chunk) {
-        workers.instructions.accumulate(sums, row, exact_weight(weight), chunk, parts.of(chunk));
+        Lanes squares;
+        workers.instructions.accumulate(sums, row, exact_weight(weight), chunk,
+                                        {parts.of(chunk), &squares});
     });
     return parts.total(0);
 }

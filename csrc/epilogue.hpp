@@ -1,133 +1,147 @@
-// What becomes of the sums of a block: written, added to the anchor, or taken as a step's delta.
+// What becomes of the sums of a part: written, added to the anchor, or taken as a step's delta.
 // The end of chunk.hpp, and local to each instruction set as that is.
 #pragma once
+
+#include <type_traits>
 
 namespace llmagentos {
 namespace {
 
-// The results of one block: first in the nearest cache, then to their place.
-struct Staged {
-    alignas(line_bytes) float values[block_size];
-
-    void put(std::span<float> out, Block block) const {
-        float* place = out.data() + block.start;
-        if (out.size() >= stream_size) {
-            stream(place, values, block.count);
-        } else {
-            std::memcpy(place, values, block.count * sizeof(float));
-        }
-    }
-};
-
-void narrow_sums(Staged& staged, Block block, const double* sums) {
-    for (std::size_t j = 0; j < block.count; ++j) staged.values[j] = narrow(sums[j]);
+void write_sums(Output& out, Span part, const double* sums) {
+    float* __restrict room = out.room();
+    for (std::size_t j = 0; j < part.count; ++j) room[j] = narrow(sums[j]);
+    out.put(part.count);
 }
 
-void write_sums(std::span<float> out, Block block, const double* sums) {
-    Staged staged;
-    narrow_sums(staged, block, sums);
-    staged.put(out, block);
-}
-
-void write_step(std::span<float> out, std::span<const float> anchor, double lr, Block block,
+void write_step(Output& out, std::span<const float> anchor, double lr, Span part,
                 const double* sums) {
-    Staged staged;
-    const float* start = anchor.data() + block.start;
-    for (std::size_t j = 0; j < block.count; ++j) {
-        staged.values[j] = server_step(start[j], sums[j], lr);
-    }
-    staged.put(out, block);
+    float* __restrict room = out.room();
+    const float* start = anchor.data() + part.start;
+    for (std::size_t j = 0; j < part.count; ++j) room[j] = server_step(start[j], sums[j], lr);
+    out.put(part.count);
 }
 
-// One block of the server's step; delta is the block's own.
-void write_step(After after, Before before, Momentum rule, Block block, const float* delta) {
-    Staged m, w;
-    const float *old_w = before.w.data() + block.start, *old_m = before.m.data() + block.start;
-    for (std::size_t j = 0; j < block.count; ++j) {
-        m.values[j] = heavy_ball(old_m[j], delta[j], rule.beta);
-        w.values[j] = server_step(old_w[j], double{m.values[j]}, rule.lr);
+void write_rule(After after, Before before, Momentum rule, std::size_t count) {
+    float* __restrict w = after.w.data();
+    float* __restrict m = after.m.data();
+    for (std::size_t j = 0; j < count; ++j) {
+        m[j] = heavy_ball(before.m[j], before.delta[j], rule.beta);
+        w[j] = server_step(before.w[j], double{m[j]}, rule.lr);
     }
-    m.put(after.m, block);
-    w.put(after.w, block);
 }
 
 template <class Rule>
-void write_step(After after, Before before, Rule rule, Block block, const float* delta) {
-    Staged m, v, w;
-    const float *old_w = before.w.data() + block.start, *old_m = before.m.data() + block.start,
-                *old_v = before.v.data() + block.start;
-    for (std::size_t j = 0; j < block.count; ++j) {
-        m.values[j] = rule.first_moment(old_m[j], delta[j]);
-        v.values[j] = rule.second_moment(old_v[j], delta[j]);
-        w.values[j] = rule.weight(old_w[j], m.values[j], std::sqrt(double{v.values[j]}));
+void write_rule(After after, Before before, Rule rule, std::size_t count) {
+    float* __restrict w = after.w.data();
+    float* __restrict m = after.m.data();
+    float* __restrict v = after.v.data();
+    for (std::size_t j = 0; j < count; ++j) {
+        m[j] = rule.first_moment(before.m[j], before.delta[j]);
+        v[j] = rule.second_moment(before.v[j], before.delta[j]);
+        w[j] = rule.weight(before.w[j], m[j], std::sqrt(double{v[j]}));
     }
-    m.put(after.m, block);
-    v.put(after.v, block);
-    w.put(after.w, block);
 }
 
-void weighted_sum(std::span<float> out, const Cohort& cohort, Chunk chunk, RowStats* stats) {
-    sum_chunk(cohort, chunk, stats,
-              [&](Block block, const double* sums) { write_sums(out, block, sums); });
+// The state that a server's step leaves: w and m, and v where the rule has one.
+template <class Rule>
+struct StateOutput {
+    static constexpr bool has_v = std::is_base_of_v<Adaptive, Rule>;
+
+    Output w, m, v;
+
+    StateOutput(After after, std::size_t start)
+        : w(after.w, start), m(after.m, start), v(has_v ? after.v : after.m, start) {}
+
+    // delta holds the values of the part alone.
+    void put(Before before, Rule rule, Span part, const float* delta) {
+        const auto cut = [&](std::span<const float> vector) {
+            return vector.empty() ? vector : vector.subspan(part.start, part.count);
+        };
+        const Before here{cut(before.w), cut(before.m), cut(before.v), {delta, part.count}};
+        const After room{{w.room(), part.count}, {m.room(), part.count}, {v.room(), part.count}};
+        write_rule(room, here, rule, part.count);
+        w.put(part.count);
+        m.put(part.count);
+        if constexpr (has_v) v.put(part.count);
+    }
+    void finish() {
+        w.finish();
+        m.finish();
+        if constexpr (has_v) v.finish();
+    }
+};
+
+void weighted_sum(std::span<float> out, const Cohort& cohort, Chunk chunk, Scratch scratch) {
+    Output output(out, chunk.start);
+    sum_chunk(cohort, chunk, scratch,
+              [&](Span part, const double* sums) { write_sums(output, part, sums); });
+    output.finish();
 }
 
 void average_step(std::span<float> out, std::span<const float> anchor, double lr,
-                  const Cohort& cohort, Chunk chunk, RowStats* stats) {
-    sum_chunk(cohort, chunk, stats,
-              [&](Block block, const double* sums) { write_step(out, anchor, lr, block, sums); });
+                  const Cohort& cohort, Chunk chunk, Scratch scratch) {
+    Output output(out, chunk.start);
+    sum_chunk(cohort, chunk, scratch,
+              [&](Span part, const double* sums) { write_step(output, anchor, lr, part, sums); });
+    output.finish();
 }
 
-void accumulate(std::span<double> sums, Row row, double weight, Chunk chunk, RowStats* stats) {
+constexpr Pace single_pace{block_size, 2048};
+
+void accumulate(std::span<double> sums, Row row, double weight, Chunk chunk, Scratch scratch) {
     const Group group{0, 1};
-    const Cohort cohort{{&row, 1}, {&weight, 1}, {&group, 1}};
-    for_each_block(chunk, [&](Block block) {
-        double* place = sums.data() + block.start;
-        if (block.count == block_size) {
-            add_group(place, cohort, group, block, Ahead(), stats);
-            return;
-        }
-        double here[block_size] = {};
-        std::memcpy(here, place, block.count * sizeof(double));
-        add_group(here, cohort, group, block, Ahead(), stats);
-        std::memcpy(place, here, block.count * sizeof(double));
+    const Cohort cohort{{&row, 1}, {&weight, 1}, {&group, 1}, single_pace};
+    measure_chunk(cohort, chunk, scratch, [&](Span part) {
+        alignas(line_bytes) double here[block_size];
+        double* place = sums.data() + part.start;
+        std::memcpy(here, place, part.count * sizeof(double));
+        add_group<false>(here, cohort, group, part, scratch.squares);
+        std::memcpy(place, here, part.count * sizeof(double));
     });
 }
 
-void inspect(Row row, Chunk chunk, RowStats* stats) {
+void inspect(Row row, Chunk chunk, Scratch scratch) {
     const double weight = 0.0;
     const Group group{0, 1};
-    const Cohort cohort{{&row, 1}, {&weight, 1}, {&group, 1}};
-    sum_chunk(cohort, chunk, stats, [](Block, const double*) {});
+    const Cohort cohort{{&row, 1}, {&weight, 1}, {&group, 1}, single_pace};
+    sum_chunk(cohort, chunk, scratch, [](Span, const double*) {});
 }
 
 void finish(std::span<float> out, std::span<const double> sums, Chunk chunk) {
-    for_each_block(chunk, [&](Block block) { write_sums(out, block, sums.data() + block.start); });
-    finish_stream();
+    Output output(out, chunk.start);
+    for_each_span(chunk.start, chunk.stop, block_size,
+                  [&](Span part) { write_sums(output, part, sums.data() + part.start); });
+    output.finish();
 }
 
 void finish_step(std::span<float> out, std::span<const float> anchor, double lr,
                  std::span<const double> sums, Chunk chunk) {
-    for_each_block(
-        chunk, [&](Block block) { write_step(out, anchor, lr, block, sums.data() + block.start); });
-    finish_stream();
+    Output output(out, chunk.start);
+    for_each_span(chunk.start, chunk.stop, block_size, [&](Span part) {
+        write_step(output, anchor, lr, part, sums.data() + part.start);
+    });
+    output.finish();
 }
 
 template <class Rule>
 void step(After after, Before before, Rule rule, Chunk chunk) {
-    for_each_block(chunk, [&](Block block) {
-        write_step(after, before, rule, block, before.delta.data() + block.start);
+    StateOutput<Rule> output(after, chunk.start);
+    for_each_span(chunk.start, chunk.stop, block_size, [&](Span part) {
+        output.put(before, rule, part, before.delta.data() + part.start);
     });
-    finish_stream();
+    output.finish();
 }
 
 template <class Rule>
 void average_and_step(After after, Before before, Rule rule, const Cohort& cohort, Chunk chunk,
-                      RowStats* stats) {
-    sum_chunk(cohort, chunk, stats, [&](Block block, const double* sums) {
-        Staged delta;
-        narrow_sums(delta, block, sums);
-        write_step(after, before, rule, block, delta.values);
+                      Scratch scratch) {
+    StateOutput<Rule> output(after, chunk.start);
+    sum_chunk(cohort, chunk, scratch, [&](Span part, const double* sums) {
+        alignas(line_bytes) float delta[block_size];
+        for (std::size_t j = 0; j < part.count; ++j) delta[j] = narrow(sums[j]);
+        output.put(before, rule, part, delta);
     });
+    output.finish();
 }
 
 void proximal(std::span<float> gradient, std::span<const float> weights,

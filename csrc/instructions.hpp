@@ -1,6 +1,7 @@
 // What is compiled once per instruction set: the work on one chunk. All sets give the same bits.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <span>
 #include <string_view>
@@ -19,31 +20,47 @@ struct Group {
     std::size_t first, count;
 };
 
+// Values whose sums are finished before the next are begun, and how far ahead of them each row is
+// asked for. The part divides block_size and holds whole cache lines of 16-bit values. A short part
+// lets reading, adding and writing overlap; with many rows it would leave each row too soon.
+struct Pace {
+    std::size_t part, bytes_ahead;
+};
+
 // All rows of a pass with their weights, in groups that are read together.
 struct Cohort {
     std::span<const Row> rows;
     std::span<const double> weights;
     std::span<const Group> groups;
+    Pace pace;
+};
+
+using Lanes = std::array<double, lane_count>;
+
+// What a pass keeps of its rows: `stats` of the chunk, to which it adds, and room for squares. Both
+// have a place for every row.
+struct Scratch {
+    RowStats* stats;
+    Lanes* squares;
 };
 
 // A server's rule on before.delta, and on the average of the rows in its place.
 template <class Rule>
 struct RuleSteps {
     void (*step)(After, Before, Rule, Chunk);
-    void (*average_and_step)(After, Before, Rule, const Cohort&, Chunk, RowStats* stats);
+    void (*average_and_step)(After, Before, Rule, const Cohort&, Chunk, Scratch);
 };
 
-// Functions named as in kernels.hpp, for one chunk. `stats` has a place for every row, to which
-// they add.
+// Functions named as in kernels.hpp, for one chunk.
 struct InstructionSet {
     std::string_view name;
     std::size_t group_limit;
 
-    void (*weighted_sum)(std::span<float> out, const Cohort&, Chunk, RowStats* stats);
+    void (*weighted_sum)(std::span<float> out, const Cohort&, Chunk, Scratch);
     void (*average_step)(std::span<float> out, std::span<const float> anchor, double lr,
-                         const Cohort&, Chunk, RowStats* stats);
-    void (*inspect)(Row, Chunk, RowStats* stats);
-    void (*accumulate)(std::span<double> sums, Row, double weight, Chunk, RowStats* stats);
+                         const Cohort&, Chunk, Scratch);
+    void (*inspect)(Row, Chunk, Scratch);
+    void (*accumulate)(std::span<double> sums, Row, double weight, Chunk, Scratch);
     void (*finish)(std::span<float> out, std::span<const double> sums, Chunk);
     void (*finish_step)(std::span<float> out, std::span<const float> anchor, double lr,
                         std::span<const double> sums, Chunk);

@@ -1,4 +1,4 @@
-// Results that leave the caches: written past them, so that their old bytes are not read first.
+// Whole cache lines that are written past the caches, so that their old bytes are not read first.
 // Local to each instruction set, as chunk.hpp is.
 #pragma once
 
@@ -15,24 +15,21 @@ namespace {
 
 constexpr std::size_t line_bytes = 64;
 
-// Vectors of fewer values than this are likely to be read again while a cache holds them.
-constexpr std::size_t stream_size = std::size_t{1} << 19;
+constexpr std::size_t floats_per_line = line_bytes / sizeof(float);
 
 #ifdef __SSE2__
-void stream(float* place, const float* values, std::size_t count) {
-    std::size_t j = 0;
-    for (; j < count && reinterpret_cast<std::uintptr_t>(place + j) % 16 != 0; ++j) {
-        place[j] = values[j];
+// `place` is the start of a cache line.
+[[gnu::always_inline]] inline void stream_line(float* place, const float* values) {
+    for (std::size_t j = 0; j < floats_per_line; j += 4) {
+        _mm_stream_ps(place + j, _mm_loadu_ps(values + j));
     }
-    for (; j + 4 <= count; j += 4) _mm_stream_ps(place + j, _mm_loadu_ps(values + j));
-    for (; j < count; ++j) place[j] = values[j];
 }
 
 // To be called before other threads may read what was streamed.
 void finish_stream() { _mm_sfence(); }
 #else
-void stream(float* place, const float* values, std::size_t count) {
-    std::memcpy(place, values, count * sizeof(float));
+[[gnu::always_inline]] inline void stream_line(float* place, const float* values) {
+    std::memcpy(place, values, line_bytes);
 }
 
 void finish_stream() {}

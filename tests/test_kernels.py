@@ -178,6 +178,35 @@ def test_proximal_is_the_reference(native, threads, data, size, mu):
     assert bits(ours) == bits(theirs)
 
 
+@pytest.mark.parametrize("offset", [0, 4, 8, 16, 60])
+def test_long_results_go_past_the_caches_to_any_address(native, offset):
+    size = 2**19 + 2**17 + 37
+    rows = list(np.random.default_rng(offset).standard_normal((3, size), np.float32))
+    expected = np.ones((3, size), np.float32)
+    reference.average_adam_step(expected, rows, (0.1, 0.9, 0.99, 1e-3), rows, [0.2, 0.3, 0.5])
+    for threads in (1, 3):
+        memory = np.ones((3, size + 32), np.float32)
+        start = (-memory.ctypes.data % 64 + offset) // 4
+        found = [line[start : start + size] for line in memory]
+        native.average_adam_step(
+            found, rows, (0.1, 0.9, 0.99, 1e-3), rows, [0.2, 0.3, 0.5], threads
+        )
+        assert bits(np.stack(found)) == bits(expected)
+        assert (memory[:, :start] == 1).all()
+        assert (memory[:, start + size :] == 1).all()
+
+
+@pytest.mark.parametrize("rows", [0, 17, 50])
+def test_many_rows_are_the_reference(native, rows):
+    size = 5003
+    values = list(np.random.default_rng(rows).standard_normal((rows, size), np.float32))
+    values = [row.astype(ROW_TYPES[k % 7 // 3]) for k, row in enumerate(values)]
+    ours, theirs = np.ones((2, size), np.float32)
+    stats = native.weighted_sum(ours, values, [1 / 7] * rows, 2)
+    same_stats(stats, reference.weighted_sum(theirs, values, [1 / 7] * rows))
+    assert bits(ours) == bits(theirs)
+
+
 @pytest.mark.parametrize("kind", [np.float16, ml_dtypes.bfloat16])
 def test_every_sixteen_bit_pattern_widens_exactly(native, kind):
     row = np.arange(2**16, dtype=np.uint16).view(kind)
