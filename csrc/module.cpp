@@ -1,99 +1,11 @@
 // The kernels as Python sees them: check the arrays, release the GIL, call.
 // llmagentos/kernels/_native.pyi has the signatures, reference.py the meaning.
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
-
 #include <type_traits>
-#include <utility>
-#include <vector>
 
-#include "instructions.hpp"
-
-namespace py = pybind11;
+#include "arguments.hpp"
 
 namespace llmagentos {
 namespace {
-
-using Array = py::array;
-using Stats = std::pair<double, std::int64_t>;
-using Pass = std::pair<std::vector<double>, std::vector<std::int64_t>>;
-
-void require(bool holds, const char* what) {
-    if (!holds) throw py::value_error(what);
-}
-
-bool is_flat(const Array& array, std::size_t size) {
-    const auto length = static_cast<std::size_t>(array.size());
-    const bool dense = array.size() < 2 || array.strides(0) == array.itemsize();
-    return array.ndim() == 1 && length == size && dense;
-}
-
-template <class Value>
-void require_vector(const Array& array, std::size_t size) {
-    require(py::isinstance<py::array_t<Value>>(array), "an array has another element type");
-    require(is_flat(array, size), "an array is not a contiguous vector of the common length");
-    require(reinterpret_cast<std::uintptr_t>(array.data()) % alignof(Value) == 0,
-            "an array is not aligned");
-}
-
-template <class Value>
-std::span<const Value> input(const Array& array, std::size_t size) {
-    require_vector<Value>(array, size);
-    return {static_cast<const Value*>(array.data()), size};
-}
-
-template <class Value>
-std::span<Value> output(Array& array, std::size_t size) {
-    require_vector<Value>(array, size);
-    require(array.writeable(), "an output is read-only");
-    return {static_cast<Value*>(array.mutable_data()), size};
-}
-
-std::size_t size_of(const Array& array) { return static_cast<std::size_t>(array.size()); }
-
-// ml_dtypes.bfloat16 is no built-in type of NumPy: it shows as two bytes of kind 'V'.
-Element element_of(const py::dtype& type) {
-    if (type.kind() == 'f' && type.itemsize() == 4) return Element::float32;
-    if (type.kind() == 'f' && type.itemsize() == 2) return Element::float16;
-    require(type.kind() == 'V' && type.itemsize() == 2,
-            "a row is neither float32, float16 nor bfloat16");
-    return Element::bfloat16;
-}
-
-Row row_of(const Array& array, std::size_t size) {
-    require(is_flat(array, size), "a row is not a contiguous vector of the common length");
-    return {static_cast<const std::byte*>(array.data()), element_of(array.dtype())};
-}
-
-std::vector<Row> rows_of(const std::vector<Array>& arrays, std::size_t size) {
-    std::vector<Row> rows;
-    rows.reserve(arrays.size());
-    for (const Array& array : arrays) rows.push_back(row_of(array, size));
-    return rows;
-}
-
-template <class Call>
-void without_gil(const Call& call) {
-    const py::gil_scoped_release release;
-    call();
-}
-
-Pass unzip(const std::vector<RowStats>& stats) {
-    Pass pass;
-    for (const RowStats& row : stats) {
-        pass.first.push_back(row.squared_norm);
-        pass.second.push_back(row.nonfinite);
-    }
-    return pass;
-}
-
-void require_weights(const std::vector<double>& weights, std::size_t rows) {
-    require(weights.size() == rows, "there are not as many weights as rows");
-    for (const double weight : weights) {
-        require(weight <= weight_limit && weight >= -weight_limit, "a weight is beyond 2^800");
-    }
-}
 
 Pass py_weighted_sum(const InstructionSet& set, Array out, const std::vector<Array>& rows,
                      const std::vector<double>& weights, unsigned threads) {
