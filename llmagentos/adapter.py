@@ -90,6 +90,11 @@ class Layout:
         shapes = tuple(map(at_rank, self.names, self.shapes))
         return Layout(self.names, shapes, tuple(replace(pair, rank=rank) for pair in self.pairs))
 
+    def fitting(self, vector: Vector) -> "Layout":
+        """The layout at the rank that a vector has; all its tensors are factors."""
+        assert len(self.roles) == len(self.names)
+        return self.ranked(len(vector) // self.ranked(1).size)
+
     def split(self, vector: Vector) -> dict[str, Vector]:
         """Views of a ``(d,)`` vector, by name and in shape."""
         assert vector.shape == (self.size,)

@@ -8,8 +8,11 @@ from dataclasses import asdict, dataclass, field
 from math import ceil, fsum
 from typing import Any
 
+import numpy as np
+
 from llmagentos import kernels
-from llmagentos.codecs import asked_codec, codec_of
+from llmagentos.adapter import Adapter, refit
+from llmagentos.codecs import Row, asked_codec, codec_of
 from llmagentos.engines import Engine
 from llmagentos.errors import Damaged, DivergedError, QuorumError, Refused
 from llmagentos.gate import admit, cap_weights
@@ -67,7 +70,8 @@ def play_round(state: ServerState, parts: Federation) -> tuple[ServerState, Roun
     tasks = [task_for(a, "fit", state, parts) for a in strategy.sample(parts.engine.roster, rng)]
     ask(tasks, parts)
     members = decide(state.round, len(tasks), parts)
-    updates = weighted(members, tasks[0])
+    asked = {task.agent: task for task in tasks}
+    updates = weighted(members, asked, state.adapter)
     advanced = strategy.advance(state, strategy.combine(state, updates))
     check_finite(advanced)
     losses = {a: found["loss"] for a, found in measure("evaluate", advanced, parts).items()}
@@ -79,7 +83,7 @@ def play_round(state: ServerState, parts: Federation) -> tuple[ServerState, Roun
         bytes_down=sum(vector.nbytes for task in tasks for vector in task.vectors.values()),
         update_norm=change_norm(state, advanced),
         refused=journal.refusals(state.round, "fit"),
-        **training_facts(members, updates, tasks[0]),
+        **training_facts(members, updates, asked),
     )
     journal.close_round(advanced, asdict(report))
     return advanced, report
@@ -106,16 +110,18 @@ def measure(kind: Kind, state: ServerState, parts: Federation) -> dict[str, Mapp
 
 def task_for(agent: str, kind: Kind, state: ServerState, parts: Federation) -> Task:
     """What an agent is asked; an evaluation carries the number of rounds that were played."""
+    receipt = parts.journal.receipt(agent, state.round)
+    given = parts.strategy.dispatch(state, agent, receipt)
     return Task(
         run=parts.plan.run,
         round=state.round if kind == "fit" else state.round - 1,
         kind=kind,
         agent=agent,
-        vectors=parts.strategy.dispatch(state, agent),
-        layout=state.adapter.layout,
+        vectors=given.vectors,
+        layout=given.layout,
         seed=parts.plan.seed,
-        receipt=parts.journal.receipt(agent, state.round),
-        settings=parts.plan.settings[kind],
+        receipt=receipt,
+        settings={**parts.plan.settings[kind], **given.told},
     )
 
 
@@ -190,16 +196,27 @@ def decide(round_: int, asked: int, parts: Federation) -> list[Answer]:
     return answers
 
 
-def weighted(answers: Sequence[Answer], task: Task) -> Step:
+def weighted(answers: Sequence[Answer], asked: Mapping[str, Task], anchor: Adapter) -> Step:
     """The deltas as rows in the order of their agents' names, with their shares.
 
-    They are coded as the task asked, and mapped from their files.
+    They are coded as the tasks asked, and mapped from their files; one of another rank than the
+    global adapter's becomes a row of its rank.
     """
-    codec = codec_of(asked_codec(task.settings))
     weights = cap_weights({a.update.agent: a.update.weight for a in answers})
     total = fsum(weights.values())
+    rows = [row_of(answer, asked[answer.update.agent], anchor) for answer in answers]
     return Step(
-        rows=[codec.read(answer.update.vectors, task.layout.size) for answer in answers],
+        rows=[row for row, _ in rows],
         weights=tuple(weight / total for weight in weights.values()),
-        squared_norms=tuple(answer.squared_norm for answer in answers),
+        squared_norms=tuple(squared_norm for _, squared_norm in rows),
     )
+
+
+def row_of(answer: Answer, task: Task, anchor: Adapter) -> tuple[Row, float]:
+    """An agent's change of the global adapter, and its squared norm."""
+    row = codec_of(asked_codec(task.settings)).read(answer.update.vectors, task.values)
+    if task.layout == anchor.layout:
+        return row, answer.squared_norm
+    local = task.vectors["adapter"] + np.asarray(row, np.float32)
+    widened = refit(local, task.layout, anchor.layout) - anchor.vector
+    return widened, kernels.inspect(widened).squared_norm

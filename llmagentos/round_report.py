@@ -49,15 +49,19 @@ def mean_loss(losses: Mapping[str, float]) -> float | None:
     return fmean(losses.values()) if losses else None
 
 
-def training_facts(answers: Sequence[Answer], step: Step, task: Task) -> dict[str, Any]:
+def training_facts(
+    answers: Sequence[Answer], step: Step, asked: Mapping[str, Task]
+) -> dict[str, Any]:
     """What the agents' updates say about a round."""
     names = [answer.update.agent for answer in answers]
     sizes = {name: answer.size_bytes for name, answer in zip(names, answers, strict=True)}
     losses = (answer.update.metrics.get("train_loss", nan) for answer in answers)
     return {
-        "codec": asked_codec(task.settings).name,
+        "codec": asked_codec(asked[names[0]].settings).name,
         "bytes_up": sum(sizes.values()),
-        "bytes_up_fp32": sum(as_fp32(answer, task.layout.size) for answer in answers),
+        "bytes_up_fp32": sum(
+            as_fp32(answer, asked[answer.update.agent].values) for answer in answers
+        ),
         "bytes_by_agent": sizes,
         "train_loss": {n: x for n, x in zip(names, losses, strict=True) if isfinite(x)},
         "weights": dict(zip(names, step.weights, strict=True)),

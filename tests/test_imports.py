@@ -13,6 +13,7 @@ ROWS = [
     {"recipes", "api"},
     {"federation"},
     {"engines", "round_report"},
+    {"aggregation"},
     {"strategies", "gate", "journal", "memory", "lm", "publish", "report"},
     {"messages", "state", "store"},
     {"adapter", "codecs", "corpus", "kernels"},

@@ -128,7 +128,7 @@ def test_a_killed_run_in_int8_and_resumed_ends_with_the_same_bits(
 def memories(folder):
     """The residuals of all agents, by agent and round; each file names its own run."""
     return {
-        path.relative_to(folder): unpack(path.read_bytes())[1]["residual"].tobytes()
+        path.relative_to(folder): unpack(path.read_bytes())[1]["residual.both"].tobytes()
         for path in (folder / "agents").rglob("*.safetensors")
     }
 

@@ -1,1 +1,7 @@
 """How the agents' LoRA factors become the next global adapter."""
+
+from llmagentos.aggregation.aggregate import aggregated, check_aggregation
+from llmagentos.aggregation.methods import METHODS, Method
+from llmagentos.aggregation.residual import chapters, joined
+
+__all__ = ["METHODS", "Method", "aggregated", "chapters", "check_aggregation", "joined"]

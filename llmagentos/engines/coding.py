@@ -37,9 +37,9 @@ class CodingTrainer:
 def coded(update: Update, task: Task, memory: AgentMemory) -> Update:
     """The update with its delta in the task's codec.
 
-    With error feedback the delta and what earlier rounds have lost is encoded, and memory keeps
-    the difference to what arrives: Seide et al. 2014, "1-bit SGD", and Karimireddy et al. 2019,
-    arXiv:1901.09847, Algorithm 2. Draws come from the task's seed, agent and round.
+    With error feedback the delta and what earlier rounds have lost of the same part is encoded,
+    and memory keeps the difference to what arrives: Seide et al. 2014, "1-bit SGD", and Karimireddy
+    et al. 2019, arXiv:1901.09847, Algorithm 2. Draws come from the task's seed, agent and round.
     """
     settings = asked_codec(task.settings)
     codec, delta = codec_of(settings), update.vectors["delta"]
@@ -47,8 +47,9 @@ def coded(update: Update, task: Task, memory: AgentMemory) -> Update:
     if not (codec.lossy and settings.error_feedback):
         return replace(update, vectors=codec.encode(delta, rng))
     with np.errstate(all="ignore"):
-        wanted = delta + memory.recall(task).get("residual", np.float32(0))
+        owed, name = memory.recall(task), f"residual.{task.settings.get('sent', 'both')}"
+        wanted = delta + owed.get(name, np.float32(0))
         parts = codec.encode(wanted, rng)
         arrived = np.asarray(codec.read(parts, len(wanted)), np.float32)
-        memory.keep(task, {"residual": wanted - arrived})
+        memory.keep(task, {**owed, name: wanted - arrived})
     return replace(update, vectors=parts)

@@ -4,8 +4,10 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
+import numpy as np
 import torch
 
+from llmagentos.adapter import refit
 from llmagentos.corpus import Silo
 from llmagentos.errors import SettingError
 from llmagentos.lm.cohort_train import train_cohort
@@ -62,31 +64,41 @@ class CohortTrainer:
         """The updates of a group."""
         bench = self.one_by_one.bench
         members = sorted(map(self.one_by_one.assigned, tasks), key=lambda m: -m.settings.steps)
-        adapters = [torch.tensor(member.task.vectors["adapter"]) for member in members]
-        device = bench.flat.vector.device
-        stack = StackedAdapter(self.one_by_one.layout, torch.stack(adapters).to(device))
+        stack = self._stack([member.task for member in members])
         courses = [(member.steps(), member.settings) for member in members]
         numbers = self.one_by_one.track(range(len(courses[0][0])), f"{len(tasks)} agents: fit")
         names = (task.agent for task in tasks)
         torch.manual_seed(seed_of(tasks[0].seed, "dropout", tasks[0].round, *names))
-        with bench.training(members[0].settings.gradient_checkpointing), stack.on(bench.model):
-            losses = train_cohort(bench, stack, courses, numbers)
+        again = members[0].settings.gradient_checkpointing
+        with bench.training(again), stack.on(bench.model), self.one_by_one.beside(tasks[0]):
+            losses = train_cohort(bench, stack, courses, numbers, members[0].trained)
         deltas = (stack.values - stack.anchors).cpu().numpy()
+        layout = self.one_by_one.layout
         updates = {
-            member.task.agent: member.update(delta, lost)
+            member.task.agent: member.update(refit(delta, layout, member.task.layout), lost)
             for member, delta, lost in zip(members, deltas, losses, strict=True)
         }
         return [updates[task.agent] for task in tasks]
+
+    def _stack(self, tasks: Sequence[Task]) -> StackedAdapter:
+        """The adapters of the tasks at the model's rank."""
+        layout = self.one_by_one.layout
+        adapters = [refit(task.vectors["adapter"], task.layout, layout) for task in tasks]
+        device = self.one_by_one.bench.flat.vector.device
+        return StackedAdapter(layout, torch.tensor(np.stack(adapters), device=device))
 
 
 def groups(tasks: Sequence[Task], agents: int) -> Iterator[list[Task]]:
     """Consecutive tasks that may train together, at most ``agents`` in a group.
 
-    Where whole groups are taken away, as those that a resumed round has, the others stay.
+    They have the same residual beside the base. Where whole groups are taken away, as those that a
+    resumed round has, the others stay.
     """
 
     def shared(task: Task) -> list[object]:
-        return [task.settings[name] for name in SHARED]
+        residual = task.vectors.get("residual", np.zeros(0, np.float32))
+        part = task.settings.get("trained", "both")
+        return [*(task.settings[name] for name in SHARED), part, residual.tobytes()]
 
     for _, alike in groupby(tasks, shared):
         run = list(alike)

@@ -17,16 +17,20 @@ Course = tuple[Sequence[Step], LocalSettings]
 
 
 def train_cohort(
-    bench: Workbench, stack: StackedAdapter, courses: Sequence[Course], numbers: Iterable[int]
+    bench: Workbench,
+    stack: StackedAdapter,
+    courses: Sequence[Course],
+    numbers: Iterable[int],
+    part: slice,
 ) -> list[list[float]]:
-    """The losses of each agent's steps; the rows of the stack are trained in place.
+    """The losses of each agent's steps; a part of the rows of the stack is trained in place.
 
     What ``train`` does for one agent: every agent has its own loss, pull towards where it started,
     clipping, learning rate and optimizer state. ``courses`` are ordered by their number of
     steps, the longest first, and agree in batch, accumulation and optimizer; ``numbers`` are those
     of the steps of the longest.
     """
-    optimizer = _optimizer(stack, courses)
+    optimizer = _optimizer(stack, courses, part)
     losses = []
     for number in numbers:
         going = [(steps[number], local) for steps, local in courses if number < len(steps)]
@@ -35,7 +39,7 @@ def train_cohort(
         for row, (_, local) in enumerate(going):
             pulled = stack.gradient[row], stack.values[row], stack.anchors[row]
             kernels.proximal(*pulled, local.mu)
-        clip_rows(stack.gradient[: len(going)], [local.clip for _, local in going])
+        clip_rows(stack.gradient[: len(going), part], [local.clip for _, local in going])
         _take_step(optimizer, [step.lr for step, _ in going])
     told = [each.tolist() for each in losses]
     return [[at[row] for at in told[: len(steps)]] for row, (steps, _) in enumerate(courses)]
@@ -65,12 +69,14 @@ def clip_rows(gradient: Tensor, largest: Sequence[float]) -> None:
     gradient *= (bounds / (norms + 1e-6)).clamp(max=1.0)[:, None]
 
 
-def _optimizer(stack: StackedAdapter, courses: Sequence[Course]) -> torch.optim.Optimizer:
-    """A fresh optimizer with a group, and so a learning rate and a state, for each agent."""
+def _optimizer(
+    stack: StackedAdapter, courses: Sequence[Course], part: slice
+) -> torch.optim.Optimizer:
+    """A fresh optimizer with a group, and so a learning rate and a state, for each agent's part."""
     groups = []
     for value, gradient, (_, local) in zip(stack.values, stack.gradient, courses, strict=True):
-        row = nn.Parameter(value)
-        row.grad = gradient
+        row = nn.Parameter(value[part])
+        row.grad = gradient[part]
         groups.append({"params": [row], "lr": local.lr, "weight_decay": local.weight_decay})
     return OPTIMIZERS[courses[0][1].optimizer](groups)
 

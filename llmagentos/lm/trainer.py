@@ -1,6 +1,7 @@
 """What agents do with a task, one after the other on one shared model."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -8,10 +9,11 @@ from accelerate import Accelerator
 from peft import PeftModel
 from torch import Tensor
 
-from llmagentos.adapter import Layout
+from llmagentos.adapter import Layout, refit
 from llmagentos.corpus import Silo
 from llmagentos.lm.assignment import Assignment, assigned, check_layout, silo_of
 from llmagentos.lm.evaluate import evaluate
+from llmagentos.lm.residual import beside
 from llmagentos.lm.train import train
 from llmagentos.lm.workbench import Workbench
 from llmagentos.messages import Task, Update, answer
@@ -62,11 +64,11 @@ class LoraTrainer:
         torch.manual_seed(seed_of(task.seed, "dropout", task.agent, task.round, process))
         settings = assignment.settings
         steps = self.track(assignment.steps(), f"{task.agent}: fit")
-        with self.bench.training(settings.gradient_checkpointing):
-            losses = train(self.bench, steps, anchor, settings)
+        with self.bench.training(settings.gradient_checkpointing), self.beside(task):
+            losses = train(self.bench, steps, anchor, settings, assignment.trained)
         self.bench.check()
         delta = (self.bench.flat.vector.detach() - anchor).cpu().numpy()
-        return assignment.update(delta, losses)
+        return assignment.update(refit(delta, self.layout, task.layout), losses)
 
     def assigned(self, task: Task) -> Assignment:
         """The task with its silo and checked settings."""
@@ -78,15 +80,20 @@ class LoraTrainer:
         self._load(task)
         rows = silo_of(task, self.silos).held_out[: task.settings["rows"]]
         label = f"{task.agent}: {task.kind}"
-        metrics = evaluate(
-            self.bench, rows, task.settings["batch"], lambda batches: self.track(batches, label)
-        )
+        batch = task.settings["batch"]
+        with self.beside(task):
+            metrics = evaluate(self.bench, rows, batch, lambda found: self.track(found, label))
         return answer(task, metrics=metrics)
 
+    def beside(self, task: Task) -> AbstractContextManager[None]:
+        """The model computes with the task's residual inside, where it has one."""
+        return beside(self.bench.model, self.layout, task.vectors.get("residual"))
+
     def _load(self, task: Task) -> Tensor:
-        """The dispatched adapter, ``(d,)``, which is the model's from here on."""
+        """The dispatched adapter at the model's rank, ``(d,)``, the model's from here on."""
         check_layout(task, self.layout)
-        anchor = torch.tensor(task.vectors["adapter"], device=self.bench.flat.vector.device)
+        adapter = refit(task.vectors["adapter"], task.layout, self.layout)
+        anchor = torch.tensor(adapter, device=self.bench.flat.vector.device)
         self.bench.flat.load(anchor)
         self.bench.check()
         return anchor

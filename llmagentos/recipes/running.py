@@ -1,6 +1,7 @@
 """A tuning run from its first measurement to its report."""
 
-from llmagentos.engines import CodingTrainer, InProcessEngine
+from llmagentos.aggregation import aggregated
+from llmagentos.engines import CodingTrainer, InProcessEngine, SharingTrainer
 from llmagentos.federation import Federation, measure, run
 from llmagentos.journal import Journal
 from llmagentos.lm.distributed import Leader, follow
@@ -41,10 +42,11 @@ def federate(session: Session, command: Command, display: Display) -> None:
             raise name_taken(folder)
         folder.begin(dump_settings(session.settings))
         run_id = journal.begin(session.layout, session.facts, session.first_state)
-        coding = CodingTrainer(trainer, folder.agents)
+        coding = CodingTrainer(SharingTrainer(trainer, folder.private), folder.agents)
         engine = InProcessEngine(coding, session.roster)
         plan = plan_of(settings, run_id)
-        parts = Federation(strategy_of(settings.server), engine, journal, plan)
+        strategy = aggregated(strategy_of(settings.server), settings)
+        parts = Federation(strategy, engine, journal, plan)
         play(parts, session, command, display)
         measure("measure", journal.state(), parts)
         publish(folder, journal, session)

@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from llmagentos.aggregation import check_aggregation
 from llmagentos.corpus import read_silos
 from llmagentos.recipes.command import Command, Recipe, read_command
 from llmagentos.recipes.display import Display
@@ -28,6 +29,7 @@ def tune(command: Command) -> None:
     """Check what can be checked early, then load the model and do what was asked."""
     first = first_process()
     logging.basicConfig(format="%(message)s", level=logging.WARNING if first else logging.ERROR)
+    check_aggregation(command.settings)
     examples = read_silos(command.settings.corpus, command.settings.seed)
     with Display(quiet=not first) as display:
         # Importing torch takes seconds, which a wrong setting or corpus should not cost.

@@ -41,6 +41,23 @@ class RunSettings:
     ``corpus.max_tokens`` is at most 128 (4096 on a GPU) and nothing stands in the way."""
     cohort: CohortSettings = CohortSettings()
     """Agents side by side."""
+    aggregation: Literal[
+        "naive",
+        "zero_pad",
+        "hetlora",
+        "ffa",
+        "rolora",
+        "fedsa",
+        "flora",
+        "flexlora",
+        "fedex",
+        "fedsvd",
+        "lora_fair",
+    ] = "naive"
+    """How the agents' factors A and B become the next ones: ``naive`` averages both, which is not
+    the average of their products. ``ffa`` and ``rolora`` train one at a time and send half.
+    ``flora`` and ``fedex`` keep what is missing beside the base, ``flexlora`` takes the best of the
+    rank; see docs/aggregation.md."""
     server: ServerSettings = ServerSettings()
     """Averaging at the server."""
     evaluation: EvaluationSettings = EvaluationSettings()

@@ -22,6 +22,11 @@ class ServerSettings:
     """Decay of the second moment in fedadam and fedyogi."""
     tau: float = 1e-3
     """Adaptivity of fedadam, fedyogi and fedadagrad; the second moment starts at tau squared."""
+    residual_rank: int = 64
+    """Highest rank of what the aggregations fedex and flora keep beside the base; beyond it the
+    best product of that rank takes its place, and the error is reported."""
+    ridge: float = 0.01
+    """How much lora_fair holds back, as a share of the mean square of the averaged A."""
     weighting: Literal["examples", "tokens", "uniform"] = "examples"
     """What an agent's weight counts: its training rows, their target tokens, or one each."""
     fraction: float = 1.0
@@ -34,7 +39,13 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         require(self.lr is None or self.lr > 0, "server.lr", self.lr, "needs to be above 0")
-        require(self.tau > 0, "server.tau", self.tau, "needs to be above 0")
+        for name in ("tau", "ridge", "residual_rank"):
+            require(
+                getattr(self, name) > 0,
+                f"server.{name}",
+                getattr(self, name),
+                "needs to be above 0",
+            )
         for name in ("momentum", "beta1", "beta2"):
             value = getattr(self, name)
             require(0 <= value < 1, f"server.{name}", value, "needs to lie in [0, 1)")

@@ -5,9 +5,10 @@ from dataclasses import replace
 from llmagentos.settings import ServerSettings
 from llmagentos.strategies.fedavg import draw, fedavg
 from llmagentos.strategies.fedopt import fedadagrad, fedadam, fedavgm, fedyogi
-from llmagentos.strategies.step import Step, Strategy
+from llmagentos.strategies.step import Dispatch, Step, Strategy
 
 __all__ = [
+    "Dispatch",
     "Step",
     "Strategy",
     "draw",

@@ -1,14 +1,14 @@
 """What a strategy is made of."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmagentos import kernels
-from llmagentos.adapter import Vector
+from llmagentos.adapter import Layout, Vector
 from llmagentos.codecs import Row, blocks
 from llmagentos.errors import JournalError
 from llmagentos.messages import Roster
@@ -58,16 +58,26 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Dispatch:
+    """What one agent gets: vectors, the layout of its adapter, and what only it is told."""
+
+    vectors: Mapping[str, Vector]
+    layout: Layout
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Strategy:
     """A federated algorithm on the server's side, as a few functions.
 
-    ``sample`` draws a round's agents. ``dispatch`` says which vectors an agent gets. ``combine``
-    makes one step of the weighted updates. ``advance`` takes it. ``needs`` is "sum" where the
-    weighted sum is enough and "rows" where single updates must be seen.
+    ``sample`` draws a round's agents. ``dispatch`` says what an agent gets, given the last round
+    that counted it. ``combine`` makes one step of the weighted updates. ``advance`` takes it.
+    ``needs`` is "sum" where the weighted sum is enough and "rows" where single updates must be
+    seen.
     """
 
     sample: Callable[[Roster, np.random.Generator], list[str]]
-    dispatch: Callable[[ServerState, str], dict[str, Vector]]
+    dispatch: Callable[[ServerState, str, int | None], Dispatch]
     combine: Callable[[ServerState, Step], Step]
     advance: Callable[[ServerState, Step], ServerState]
     needs: Literal["rows", "sum"] = "sum"
