@@ -54,6 +54,12 @@ class Layout:
         """Where each tensor ends in the vector."""
         return tuple(accumulate(prod(shape) for shape in self.shapes))
 
+    @cached_property
+    def places(self) -> dict[str, slice]:
+        """Where each tensor lies in the vector, by name."""
+        starts = (0, *self.ends)
+        return {n: slice(a, b) for n, a, b in zip(self.names, starts, self.ends, strict=False)}
+
     @property
     def size(self) -> int:
         """Number of values d."""

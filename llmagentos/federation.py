@@ -12,6 +12,7 @@ import numpy as np
 
 from llmagentos import kernels
 from llmagentos.adapter import Adapter, refit
+from llmagentos.aggregation import product_error
 from llmagentos.codecs import Row, asked_codec, codec_of
 from llmagentos.engines import Engine
 from llmagentos.errors import Damaged, DivergedError, QuorumError, Refused
@@ -82,6 +83,7 @@ def play_round(state: ServerState, parts: Federation) -> tuple[ServerState, Roun
         seconds=round(time.monotonic() - start, 3),
         bytes_down=sum(vector.nbytes for task in tasks for vector in task.vectors.values()),
         update_norm=change_norm(state, advanced),
+        product_error=product_error(state, updates, advanced, tasks[0]),
         refused=journal.refusals(state.round, "fit"),
         **training_facts(members, updates, asked),
     )

@@ -24,7 +24,8 @@ class RoundReport:
     every organisation counts alike; None without evaluation. ``norms`` are those of the
     deltas, ``cosines`` the angles between them, ``weights`` sum to 1. ``bytes_up`` counts the files
     that came in and were counted, also by agent, ``bytes_up_fp32`` what they would be without the
-    codec, ``bytes_down`` the vectors that training tasks carried.
+    codec, ``bytes_down`` the vectors that training tasks carried. ``product_error`` is how far the
+    product of the new factors is from the mean of the agents' products, as a share of its norm.
     """
 
     round: int
@@ -41,6 +42,7 @@ class RoundReport:
     norms: Mapping[str, float]
     cosines: Mapping[str, Any]
     update_norm: float
+    product_error: float | None
     refused: Mapping[str, str]
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from llmagentos.adapter import Adapter, Layout, LoraPair, initial_vector
-from llmagentos.aggregation import METHODS, aggregated
+from llmagentos.aggregation import aggregated
 from llmagentos.engines import CodingTrainer, InProcessEngine, SharingTrainer
 from llmagentos.federation import Federation, Plan, run
 from llmagentos.journal import Journal
@@ -84,7 +84,7 @@ def settings_of(method, *, codec=None, ranks=None, **server):
     return replace(made, server=replace(made.server, **server))
 
 
-def federation(folder, method, *, trainer=None, engine=Listening, settings=None, rounds=3):
+def federation(folder, method, *, trainer=None, settings=None, rounds=3):
     """A federation with its journal and the agents' memories in ``folder``."""
     journal = Journal(folder)
     settings = settings or settings_of(method)
@@ -98,7 +98,7 @@ def federation(folder, method, *, trainer=None, engine=Listening, settings=None,
         settings={"fit": told, "evaluate": {}},
     )
     strategy = aggregated(strategy_of(settings.server), settings)
-    return Federation(strategy, engine(coding, ROSTER), journal, plan)
+    return Federation(strategy, Listening(coding, ROSTER), journal, plan)
 
 
 def played(folder, method, **options):

@@ -2,6 +2,15 @@
 
 from llmagentos.aggregation.aggregate import aggregated, check_aggregation
 from llmagentos.aggregation.methods import METHODS, Method
+from llmagentos.aggregation.product_error import product_error
 from llmagentos.aggregation.residual import chapters, joined
 
-__all__ = ["METHODS", "Method", "aggregated", "chapters", "check_aggregation", "joined"]
+__all__ = [
+    "METHODS",
+    "Method",
+    "aggregated",
+    "chapters",
+    "check_aggregation",
+    "joined",
+    "product_error",
+]

@@ -69,7 +69,7 @@ def norm(product: Factors) -> float:
 def core(product: Factors) -> Matrix:
     """A matrix with the singular values of the product, at most ``(k, k)``."""
     left, right = (np.asarray(np.linalg.qr(x, mode="r")) for x in (product.b, product.a.T))
-    return product.scale * (left @ right.T)
+    return np.asarray(product.scale * (left @ right.T), np.float64)
 
 
 def truncated(product: Factors, rank: int) -> Truncated:

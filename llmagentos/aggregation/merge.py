@@ -1,13 +1,12 @@
 """The next state where a method makes more of the agents' products than a mean of their factors."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from llmagentos.adapter import Part, Vector, initial_vector
+from llmagentos.adapter import Vector, initial_vector
+from llmagentos.aggregation.locals import local_factors
 from llmagentos.aggregation.methods import Method
-from llmagentos.aggregation.residual import chapters, extended, factors_of, rank_of, vector_of
+from llmagentos.aggregation.residual import chapters, extended, rank_of, vector_of
 from llmagentos.aggregation.rules import Merged, Rule, hetlora_shares
 from llmagentos.state import ServerState
 from llmagentos.strategies import Step
@@ -29,10 +28,10 @@ class Merge:
         step.mean()  # notices a row that has changed on the disk
         layout = state.adapter.layout
         sent = self.method.sent_in(state.round)
-        local = [factors_of(layout, vector) for vector in local_vectors(state, step, sent)]
-        shares = hetlora_shares(local, step.weights) if self.method.by_norm else step.weights
-        rank = rank_of(layout)
-        merged = [self.rule(layer, shares, rank) for layer in zip(*local, strict=True)]
+        rank, shares = rank_of(layout), step.weights
+        if self.method.by_norm:
+            shares = hetlora_shares(local_factors(state, step, sent), shares)
+        merged = [self.rule(layer, shares, rank) for layer in local_factors(state, step, sent)]
         moved = state.advanced(self._vector(state, merged))
         return replace(moved, extra=self._extra(state, merged))
 
@@ -50,12 +49,3 @@ class Merge:
         others = {name: vector for name, vector in state.extra.items() if name not in before}
         layout, round_ = state.adapter.layout, state.round
         return others | extended(layout, before, residuals, round_, self.residual_rank)
-
-
-def local_vectors(state: ServerState, step: Step, sent: Part) -> Iterator[Vector]:
-    """Each agent's own adapter, ``(d,)``: the global one moved by its row where that was sent."""
-    where = state.adapter.layout.part(sent)
-    for row in step.rows:
-        vector = state.adapter.vector.copy()
-        vector[where] += np.asarray(row, np.float32)
-        yield vector
