@@ -3,6 +3,7 @@
 import logging
 import shutil
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,7 +15,6 @@ from llmagentos.errors import SettingError
 from llmagentos.federation import run
 from llmagentos.journal import Journal
 from llmagentos.memory import AgentMemory, folder_name
-from llmagentos.strategies import fedadam
 from tests.lora_world import (
     AGENTS,
     LAYOUT,
@@ -123,11 +123,9 @@ def test_the_best_of_a_rank_misses_less_than_a_closer_one_and_that_less_than_nai
 
 @pytest.mark.parametrize("method", ["ffa", "rolora", "fedsvd"])
 def test_the_other_half_is_common_and_keeps_its_bits(tmp_path, method):
-    states = [first_state()]
     parts = federation(tmp_path, method)
-    for _ in run(parts):
-        states.append(parts.journal.state())
-    for round_, (before, after) in enumerate(zip(states, states[1:], strict=False), start=1):
+    states = [first_state(), *(parts.journal.state() for _ in run(parts))]
+    for round_, (before, after) in enumerate(pairwise(states), start=1):
         frozen = A if METHODS[method].trained_in(round_) == "B" else B
         same = np.array_equal(before.adapter.vector[frozen], after.adapter.vector[frozen])
         assert same == (method != "fedsvd")
@@ -157,9 +155,7 @@ def test_a_private_factor_is_in_no_message(tmp_path):
     sent = b"".join(reply.body for reply in parts.engine.sent)
     given = [vector for task in parts.engine.tasks for vector in task.vectors.values()]
     told = sent + b"".join(vector.tobytes() for vector in given)
-    assert not any(
-        np.isclose(vector[B][:40], 0).sum() == 0 for vector in given if len(vector) > B.start
-    )
+    assert not any(vector[B].any() for vector in given)
     for agent in AGENTS:
         memory = AgentMemory(tmp_path / "private" / folder_name(agent))
         for round_ in (2, 3):
@@ -297,10 +293,6 @@ def test_a_server_optimizer_moves_the_part_that_was_sent_with_moments_of_its_own
     state = parts.journal.state()
     expected = {f"{part}.{m}" for part in METHODS[method].sent for m in "mv"}
     assert state.moments.keys() == expected
-    trainer = Homing()
-    _, both = played(tmp_path / "both", "naive", trainer=trainer, rounds=1)
-    step_alone = fedadam(0.1)
-    assert step_alone.needs == "sum"
     half = played(tmp_path / "half", method, settings=settings, rounds=1)[1].journal.state()
     whole = settings_of("naive", strategy="fedadam", lr=0.1)
     full = played(tmp_path / "full", "naive", settings=whole, rounds=1)[1].journal.state()
