@@ -16,7 +16,7 @@ ROWS = [
     {"strategies", "gate", "journal", "memory", "lm", "publish", "report"},
     {"messages", "state", "store"},
     {"adapter", "codecs", "corpus", "kernels"},
-    {"settings", "packages", "folders"},
+    {"settings", "packages", "folders", "scaled"},
     {"files", "interrupts", "seeds"},
     {"errors"},
 ]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from llmagentos import kernels
 from llmagentos.adapter import Vector
-from llmagentos.codecs import Row, blocks
+from llmagentos.codecs import Row, in_place
 from llmagentos.errors import JournalError
 from llmagentos.messages import Roster
 from llmagentos.state import ServerState
@@ -47,11 +47,12 @@ class Step:
     def sweep(self, kernel: Callable[[slice, list[NDArray[Any]]], kernels.Pass]) -> None:
         """Every value of every row has passed through a kernel, once and in order.
 
-        It gets a range of columns and the rows' values there: all of them where rows are arrays.
+        It gets a range of columns and the rows' values there: all of them where it can read the
+        rows in place.
         Raises ``JournalError`` if the rows are not what came in.
         """
         norms = np.zeros(len(self.rows))
-        for columns, rows in blocks(self.rows):
+        for columns, rows in in_place(self.rows):
             norms += kernel(columns, rows).squared_norms
         if self.squared_norms and tuple(norms) != self.squared_norms:
             raise JournalError("an update has changed on the disk after it was accepted")
