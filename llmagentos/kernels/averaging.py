@@ -46,7 +46,8 @@ def weighted_sum(
 
     n rows ``(d,)`` of float32, float16 or bfloat16, or scaled bytes -> ``(d,)`` float32. Rows may
     be memory-mapped, read-only and unaligned; NaN and Inf propagate and are counted. The bits do
-    not depend on ``threads``. Raises ``ValueError`` for a wrong type or length, or ``out`` over a row.
+    not depend on ``threads``. Raises ``ValueError`` for a wrong type or length, or ``out`` over a
+    row.
     """
     checked = arrays.rows_in_place(rows)
     if not checked:
