@@ -17,7 +17,7 @@ ROWS = [
     {"strategies", "gate", "journal", "memory", "lm", "publish", "report"},
     {"messages", "progress", "state", "store"},
     {"adapter", "codecs", "corpus", "kernels"},
-    {"settings", "packages", "folders"},
+    {"settings", "packages", "folders", "scaled"},
     {"files", "interrupts", "patience", "seeds"},
     {"errors"},
 ]
