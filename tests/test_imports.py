@@ -11,13 +11,13 @@ PACKAGE = Path(__file__).parent.parent / "llmagentos"
 
 ROWS = [
     {"recipes", "api"},
-    {"federation"},
+    {"federation", "agent"},
     {"engines", "round_report"},
-    {"strategies", "gate", "journal", "memory", "lm", "publish", "report"},
+    {"strategies", "gate", "identity", "journal", "memory", "lm", "publish", "report", "tasks"},
     {"messages", "state", "store"},
     {"adapter", "codecs", "corpus", "kernels"},
     {"settings", "packages", "folders"},
-    {"files", "interrupts", "seeds"},
+    {"fields", "files", "interrupts", "seeds"},
     {"errors"},
 ]
 """From the top down: a module imports from its own package or from a lower row."""
