@@ -1,64 +1,45 @@
-"""A carrier in memory, and federations whose agents sit behind it with keys and desks."""
+"""What the agents of the carriers' tests do, importable from the processes that they run in."""
 
-from collections import deque
+import hashlib
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
 
-from llmagentos.agent import AgentJournal, Desk, Limits, Party
-from llmagentos.engines import CodingTrainer
-from llmagentos.engines.carrier import Parcel
-from llmagentos.engines.remote import RemoteEngine
-from llmagentos.identity import Member, name_of, new_key
-
-BASE = "b" * 64
+from llmagentos.engines.carrier import Answer
 
 
-class Direct:
-    """Carries to desks in this process; ``tamper(agent, body)`` may change what comes back."""
+@dataclass(frozen=True)
+class Clerk:
+    """Makes answers that name the agent, its process and what it read; some bodies are orders."""
 
-    def __init__(self, answers, tamper=lambda agent, body: body):
-        self.answers = answers
-        self.tamper = tamper
-        self.waiting = deque()
-        self.sent = []
+    folder: Path
+    """Where an order leaves a trace that outlives the process."""
 
-    def send(self, agent, body):
-        self.sent.append(Parcel(agent, body))
-        self.waiting.append(Parcel(agent, body))
+    def __call__(self, agent: str) -> Answer:
+        def answer(body: bytes) -> bytes:
+            match body:
+                case b"raise":
+                    raise MemoryError("no room for the batch")
+                case b"die":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                case b"die once" if not self.died(agent):
+                    os.kill(os.getpid(), signal.SIGKILL)
+                case b"echo":
+                    return bytes(range(256)) * 2**15
+                case b"who":
+                    return f"{agent} {os.getpid()}".encode()
+            return agent.encode() + b" " + digest(body)
 
-    def poll(self, timeout_s=None):
-        if not self.waiting:
-            return []
-        agent, body = self.waiting.popleft()
-        return [Parcel(agent, self.tamper(agent, self.answers[agent](body)))]
+        return answer
 
-    def close(self):
-        self.waiting.clear()
+    def died(self, agent: str) -> bool:
+        """Whether the order was followed before; from here on it was."""
+        trace = self.folder / agent
+        before = trace.exists()
+        trace.touch()
+        return before
 
 
-class Organisations:
-    """A coordinator's key, and for each agent its key and its desk over a folder of its own."""
-
-    def __init__(self, folder, roster, trainer, limits=None, examples=40):
-        self.folder = folder
-        self.trainer = trainer
-        self.limits = limits or Limits()
-        self.examples = examples
-        self.coordinator = new_key()
-        self.keys = {agent: new_key() for agent in roster}
-        self.members = {
-            agent: Member(name_of(self.keys[agent]), declared.examples, declared.tokens)
-            for agent, declared in roster.items()
-        }
-        self.desks = {agent: self.open_desk(agent) for agent in roster}
-
-    def open_desk(self, agent, **changes):
-        """The desk of an agent's process; it was not closed if it was killed before."""
-        home = self.folder / agent
-        party = Party(agent, self.keys[agent], self.coordinator.public_key(), BASE, 1 << 24)
-        journal = AgentJournal(home / "journal")
-        trainer = CodingTrainer(changes.get("trainer", self.trainer), home / "memory")
-        return Desk(party, changes.get("limits", self.limits), journal, trainer, self.examples)
-
-    def engine(self, members=None, **carrier):
-        answers = {agent: desk.answer for agent, desk in self.desks.items()}
-        made = Direct(answers, **carrier)
-        return RemoteEngine(made, members or self.members, self.coordinator, BASE)
+def digest(body: bytes) -> bytes:
+    return hashlib.sha256(body).hexdigest().encode()

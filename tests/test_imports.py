@@ -17,7 +17,7 @@ ROWS = [
     {"messages", "state", "store"},
     {"adapter", "codecs", "corpus", "kernels"},
     {"settings", "packages", "folders"},
-    {"fields", "files", "interrupts", "seeds"},
+    {"fields", "files", "interrupts", "patience", "seeds"},
     {"errors"},
 ]
 """From the top down: a module imports from its own package or from a lower row."""

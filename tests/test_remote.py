@@ -11,7 +11,7 @@ from llmagentos.engines import InProcessEngine
 from llmagentos.federation import play_round, run
 from llmagentos.identity import new_key, open_sealed, seal
 from tests import coded
-from tests.carried import BASE, Organisations
+from tests.organisations import BASE, Organisations
 from tests.coded import CODECS, ROSTER, Homing, federation
 from tests.crashing import SERVER as FORKS  # noqa: F401  (the tests of agents fork from it)
 

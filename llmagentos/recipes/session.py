@@ -132,5 +132,7 @@ def plan_of(settings: RunSettings, run: str) -> Plan:
         seed=settings.seed,
         quorum=settings.server.quorum,
         weighting=counting,
+        deadline_s=settings.server.deadline_s,
+        resend_s=settings.server.resend_s,
         settings=told,
     )
