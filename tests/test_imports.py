@@ -10,13 +10,14 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "llmagentos"
 
 ROWS = [
+    {"__main__"},
     {"recipes", "api"},
     {"federation"},
     {"engines", "round_report"},
     {"strategies", "gate", "journal", "memory", "lm", "publish", "report"},
-    {"messages", "state", "store"},
+    {"messages", "progress", "state", "store"},
     {"adapter", "codecs", "corpus", "kernels"},
-    {"settings", "packages", "folders"},
+    {"settings", "packages", "folders", "scaled"},
     {"files", "interrupts", "patience", "seeds"},
     {"errors"},
 ]
