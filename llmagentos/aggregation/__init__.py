@@ -3,7 +3,7 @@
 from llmagentos.aggregation.aggregate import aggregated, check_aggregation
 from llmagentos.aggregation.methods import METHODS, Method
 from llmagentos.aggregation.product_error import product_error
-from llmagentos.aggregation.residual import chapters, joined
+from llmagentos.aggregation.residual import chapters, in_one, joined
 
 __all__ = [
     "METHODS",
@@ -11,6 +11,7 @@ __all__ = [
     "aggregated",
     "chapters",
     "check_aggregation",
+    "in_one",
     "joined",
     "product_error",
 ]

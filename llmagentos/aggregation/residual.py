@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from llmagentos.adapter import Layout, Vector
+from llmagentos.adapter import Adapter, Layout, Vector
 from llmagentos.aggregation.factors import Factors, factors, rescaled, summed, truncated
+from llmagentos.state import ServerState
 
 PREFIX = "residual."
 
@@ -57,6 +58,15 @@ def chapters(vectors: Mapping[str, Vector]) -> dict[str, Vector]:
     """The chapters among named vectors, in the order of their rounds."""
     names = sorted((name for name in vectors if name.startswith(PREFIX)), key=made_in)
     return {name: vectors[name] for name in names}
+
+
+def in_one(state: ServerState) -> Adapter:
+    """The adapter and the residual beside the base as one adapter, of the sum of their ranks."""
+    layout, parts = state.adapter.layout, chapters(state.extra)
+    if not parts:
+        return state.adapter
+    whole = joined(layout, [state.adapter.vector, *parts.values()])
+    return Adapter(layout.fitting(whole), whole)
 
 
 def made_in(name: str) -> int:

@@ -7,6 +7,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from llmagentos.aggregation import METHODS
 from llmagentos.codecs import codec_of
 from llmagentos.corpus import heterogeneity
 from llmagentos.lm.head import LARGEST_CHUNK
@@ -33,7 +34,8 @@ def estimates(session: Session) -> dict[str, str]:
     settings, values = session.settings, session.layout.size
     agents = agents_in_round(session)
     steps = settings.rounds * settings.local.steps * agents
-    body = codec_of(settings.codec).body_bytes(values)
+    sent = METHODS[settings.aggregation].values_up(session.layout, 1)
+    body = codec_of(settings.codec).body_bytes(sent)
     total = sum(p.numel() for p in session.base.model.parameters())
     return {
         "trainable parameters": f"{values:,} of {total:,} ({values / total:.2%})",

@@ -22,9 +22,11 @@ class RunFolder:
         self.journal = path / "journal"
         self.agents = path / "agents"
         self.private = path / "private"
+        self.personal = path / "personal"
         self.adapter = path / "adapter"
         self.best = path / "best"
         self.report = path / "report.html"
+        self.log = path / "log.jsonl"
 
     @property
     def begun(self) -> bool:

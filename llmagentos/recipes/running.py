@@ -1,5 +1,7 @@
 """A tuning run from its first measurement to its report."""
 
+import logging
+
 from llmagentos.aggregation import aggregated
 from llmagentos.engines import CodingTrainer, InProcessEngine, SharingTrainer
 from llmagentos.federation import Federation, measure, run
@@ -8,7 +10,10 @@ from llmagentos.lm.distributed import Leader, follow
 from llmagentos.recipes.command import Command, dump_settings
 from llmagentos.recipes.comparing import compare
 from llmagentos.recipes.display import Display
+from llmagentos.recipes.log_file import log_file
+from llmagentos.recipes.own import own_task, publish_own
 from llmagentos.recipes.plan import plan_tables
+from llmagentos.recipes.prometheus import prometheus
 from llmagentos.recipes.publishing import publish
 from llmagentos.recipes.resolve import resolved
 from llmagentos.recipes.run_folder import name_taken
@@ -17,6 +22,8 @@ from llmagentos.recipes.summary import summarise
 from llmagentos.recipes.trackers import Trackers, check_trackers
 from llmagentos.report import print_summary, round_line, write_report
 from llmagentos.strategies import strategy_of
+
+log = logging.getLogger(__name__)
 
 
 def carry_out(command: Command, examples: Examples, display: Display, *, first: bool) -> None:
@@ -42,18 +49,21 @@ def federate(session: Session, command: Command, display: Display) -> None:
             raise name_taken(folder)
         folder.begin(dump_settings(session.settings))
         run_id = journal.begin(session.layout, session.facts, session.first_state)
-        coding = CodingTrainer(SharingTrainer(trainer, folder.private), folder.agents)
-        engine = InProcessEngine(coding, session.roster)
+        sharing = SharingTrainer(trainer, folder.private)
+        engine = InProcessEngine(CodingTrainer(sharing, folder.agents), session.roster)
         plan = plan_of(settings, run_id)
         strategy = aggregated(strategy_of(settings.server), settings)
         parts = Federation(strategy, engine, journal, plan)
-        play(parts, session, command, display)
+        with log_file(folder.log), prometheus(settings.prometheus, folder.path):
+            play(parts, session, command, display)
         measure("measure", journal.state(), parts)
         publish(folder, journal, session)
         compared = folder.comparison(len(journal.reports()))
         if command.compare:
             compared = compare(session, trainer, folder.path / "compare")
-        summary = summarise(journal, session, folder, compared)
+        publish_own(parts, sharing, session, folder)
+        own = own_task(session.silos[0].name, parts, sharing)
+        summary = summarise(journal, session, folder, compared, own)
         folder.write_summary(summary)
         write_report(folder.path)
     display.end()
@@ -73,5 +83,7 @@ def play(parts: Federation, session: Session, command: Command, display: Display
             publish(folder, journal, session)
             write_report(folder.path)
             trackers.log(report)
-            display.line(round_line(vars(report), rounds=parts.plan.rounds, previous=loss))
+            line = round_line(vars(report), rounds=parts.plan.rounds, previous=loss)
+            log.info(line, extra={"event": "closed", **vars(report)})
+            display.line(line)
             loss = report.loss

@@ -23,7 +23,8 @@ from llmagentos.lm.precision import accelerator_for
 from llmagentos.lm.trainer import LoraTrainer, Track
 from llmagentos.messages import Enrolled, Kind
 from llmagentos.recipes.resolve import with_trainer
-from llmagentos.settings import RunSettings
+from llmagentos.settings import LoraSettings, RunSettings
+from llmagentos.settings.checks import require
 from llmagentos.state import ServerState
 
 Examples = Mapping[str, Sequence[Example]]
@@ -77,6 +78,7 @@ def open_session(settings: RunSettings, examples: Examples, track: Track) -> Ses
     torch.set_num_threads(settings.threads or 1)
     base = load_base(settings.model, settings.seed)
     silos = tokenize_silos(examples, base.tokenizer, settings.corpus, settings.seed)
+    check_ranks(settings.lora, silos)
     model = attach(base, settings.lora, settings.seed)
     layout = layout_of(model)
     accelerator = accelerator_for(settings.local.precision, model.device)
@@ -86,6 +88,13 @@ def open_session(settings: RunSettings, examples: Examples, track: Track) -> Ses
     settings = with_trainer(settings, single)
     trainer = single if settings.trainer == "single" else side_by_side(single, settings)
     return Session(settings, base, model, layout, silos, trainer)
+
+
+def check_ranks(lora: LoraSettings, silos: Sequence[Silo]) -> None:
+    """Raise ``SettingError`` for the rank of an agent that there is not."""
+    names = [silo.name for silo in silos]
+    for agent, rank in lora.ranks.items():
+        require(agent in names, f"lora.ranks.{agent}", rank, f"the agents are {', '.join(names)}")
 
 
 def side_by_side(single: LoraTrainer, settings: RunSettings) -> CohortTrainer:
@@ -117,11 +126,12 @@ def corpus_hash(silos: Sequence[Silo]) -> str:
 
 def plan_of(settings: RunSettings, run: str) -> Plan:
     """The run's plan, with what the agents are told in tasks of each kind."""
-    counting, evaluation = settings.server.counting, settings.evaluation
+    server, evaluation = settings.server, settings.evaluation
+    counting = server.counting
     horizon = settings.schedule_rounds or settings.rounds
     fit = {**asdict(settings.local), "codec": asdict(settings.codec)}
     told: dict[Kind, Mapping[str, Any]] = {
-        "fit": {**fit, "horizon": horizon, "weighting": counting},
+        "fit": {**fit, "horizon": horizon, "weighting": counting, "aggregation": server.strategy},
         "measure": {"rows": evaluation.final_rows, "batch": evaluation.batch},
     }
     if evaluation.rows:
@@ -132,5 +142,7 @@ def plan_of(settings: RunSettings, run: str) -> Plan:
         seed=settings.seed,
         quorum=settings.server.quorum,
         weighting=counting,
+        deadline_s=settings.server.deadline_s,
+        resend_s=settings.server.resend_s,
         settings=told,
     )
