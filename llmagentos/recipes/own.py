@@ -19,7 +19,7 @@ def own_task(agent: str, parts: Federation, sharing: SharingTrainer) -> Task:
 def publish_own(
     parts: Federation, sharing: SharingTrainer, session: Session, folder: RunFolder
 ) -> None:
-    """``personal/<agent>`` is each agent's adapter, where a method leaves it a factor of its own."""
+    """``personal/<agent>`` is each agent's adapter, where a method leaves it a factor."""
     if METHODS[session.settings.aggregation].private:
         for agent in session.roster:
             _write(own_task(agent, parts, sharing), session, folder)

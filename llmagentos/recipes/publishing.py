@@ -18,8 +18,8 @@ Metrics = Mapping[str, Mapping[str, float]]
 def publish(folder: RunFolder, journal: Journal, session: Session) -> None:
     """The folder shows the last closed round; publishing it again changes nothing.
 
-    ``adapter/`` is the global adapter, ``best/`` that of the lowest held-out loss. What a method keeps
-    beside the base is in them, at the sum of the ranks.
+    ``adapter/`` is the global adapter, ``best/`` that of the lowest held-out loss. What a method
+    keeps beside the base is in them, at the sum of the ranks.
     """
     reports = journal.reports()
     if not reports:
