@@ -62,7 +62,8 @@ def with_trainer(settings: RunSettings, single: LoraTrainer) -> RunSettings:
     many as ``cohort.memory_gb`` holds. Where agents cannot train side by side it is single, and
     the log says why if cohort was asked for.
     """
-    against = obstacle(single)
+    apart = "agents have processes of their own" if settings.engine != "in_process" else None
+    against = apart or obstacle(single)
     if settings.trainer == "cohort" and against:
         log.warning("trainer='cohort': %s; agents train one by one", against)
     positions = settings.local.batch * settings.corpus.max_tokens
