@@ -131,6 +131,7 @@ def ask(tasks: Sequence[Task], parts: Federation) -> None:
     """Every task has its answer in the journal, good or refused; at the deadline, as too late."""
     engine, journal, plan = parts.engine, parts.journal, parts.plan
     waiting = {task.agent: task for task in tasks if not journal.answered(task)}
+    journal.ask(list(waiting.values()))
     damaged: Counter[str] = Counter()
     patience = Patience(plan.deadline_s, plan.resend_s, parts.clock)
     while waiting and not patience.over:

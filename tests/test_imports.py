@@ -10,13 +10,14 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "llmagentos"
 
 ROWS = [
+    {"__main__"},
     {"recipes", "api"},
     {"federation", "agent"},
     {"engines", "round_report"},
     {"strategies", "gate", "identity", "journal", "memory", "lm", "publish", "report", "tasks"},
-    {"messages", "state", "store"},
+    {"messages", "progress", "state", "store"},
     {"adapter", "codecs", "corpus", "kernels"},
-    {"settings", "packages", "folders"},
+    {"settings", "packages", "folders", "scaled"},
     {"fields", "files", "interrupts", "patience", "seeds"},
     {"errors"},
 ]
