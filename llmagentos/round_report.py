@@ -57,7 +57,7 @@ def training_facts(answers: Sequence[Answer], step: Step, task: Task) -> dict[st
     return {
         "codec": asked_codec(task.settings).name,
         "bytes_up": sum(sizes.values()),
-        "bytes_up_fp32": sum(as_fp32(answer, task.layout.size) for answer in answers),
+        "bytes_up_fp32": sum(as_fp32(answer, task) for answer in answers),
         "bytes_by_agent": sizes,
         "train_loss": {n: x for n, x in zip(names, losses, strict=True) if isfinite(x)},
         "weights": dict(zip(names, step.weights, strict=True)),
@@ -66,10 +66,10 @@ def training_facts(answers: Sequence[Answer], step: Step, task: Task) -> dict[st
     }
 
 
-def as_fp32(answer: Answer, values: int) -> int:
-    """The bytes of the answer's file if its delta were in float32, its header as it is."""
+def as_fp32(answer: Answer, task: Task) -> int:
+    """The bytes of the answer's file if its vectors were in float32, its header as it is."""
     coded = sum(part.nbytes for part in answer.update.vectors.values())
-    return answer.size_bytes - coded + 4 * values
+    return answer.size_bytes - coded + 4 * task.layout.size * len(task.carried)
 
 
 def cosines(step: Step) -> list[list[float]]:

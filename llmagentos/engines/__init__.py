@@ -1,7 +1,16 @@
 """Who carries tasks and updates."""
 
 from llmagentos.engines.coding import CodingTrainer, coded
+from llmagentos.engines.correcting import CorrectingTrainer
 from llmagentos.engines.engine import Engine, Reply, Trainer
 from llmagentos.engines.in_process import InProcessEngine
 
-__all__ = ["CodingTrainer", "Engine", "InProcessEngine", "Reply", "Trainer", "coded"]
+__all__ = [
+    "CodingTrainer",
+    "CorrectingTrainer",
+    "Engine",
+    "InProcessEngine",
+    "Reply",
+    "Trainer",
+    "coded",
+]

@@ -120,6 +120,7 @@ def plan_of(settings: RunSettings, run: str) -> Plan:
     counting, evaluation = settings.server.counting, settings.evaluation
     horizon = settings.schedule_rounds or settings.rounds
     fit = {**asdict(settings.local), "codec": asdict(settings.codec)}
+    steps_by_agent = fit.pop("steps_by_agent")
     told: dict[Kind, Mapping[str, Any]] = {
         "fit": {**fit, "horizon": horizon, "weighting": counting},
         "measure": {"rows": evaluation.final_rows, "batch": evaluation.batch},
@@ -133,4 +134,5 @@ def plan_of(settings: RunSettings, run: str) -> Plan:
         quorum=settings.server.quorum,
         weighting=counting,
         settings=told,
+        by_agent={agent: {"steps": steps} for agent, steps in steps_by_agent.items()},
     )

@@ -10,10 +10,14 @@ from llmagentos.settings.checks import require
 class ServerSettings:
     """Who takes part in a round, how updates are weighted, and the server's own step."""
 
-    strategy: Literal["fedavg", "fedavgm", "fedadam", "fedyogi", "fedadagrad"] = "fedavg"
-    """The server's optimizer over the averaged change (Reddi et al. 2021, arXiv:2003.00295)."""
+    strategy: Literal[
+        "fedavg", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "fednova", "scaffold", "feddyn"
+    ] = "fedavg"
+    """What is done with the agents' changes: averaged, given to an optimizer (Reddi et al. 2021,
+    arXiv:2003.00295), divided by the agents' steps (fednova), or, for agents whose text differs
+    much, corrected for where each of them drifts (scaffold, feddyn)."""
     lr: float | None = None
-    """The server's learning rate; 1 for fedavg and fedavgm, else 0.03, unless given."""
+    """The server's learning rate, unless given 0.03 for fedadam, fedyogi and fedadagrad, else 1."""
     momentum: float = 0.9
     """Momentum of fedavgm."""
     beta1: float = 0.9
@@ -22,6 +26,9 @@ class ServerSettings:
     """Decay of the second moment in fedadam and fedyogi."""
     tau: float = 1e-3
     """Adaptivity of fedadam, fedyogi and fedadagrad; the second moment starts at tau squared."""
+    alpha: float = 0.1
+    """FedDyn's alpha (Acar et al. 2021, arXiv:2111.04263): how strongly agents are held together.
+    Too small a one lets the first rounds swing far."""
     weighting: Literal["examples", "tokens", "uniform"] = "examples"
     """What an agent's weight counts: its training rows, their target tokens, or one each."""
     fraction: float = 1.0
@@ -35,6 +42,8 @@ class ServerSettings:
     def __post_init__(self) -> None:
         require(self.lr is None or self.lr > 0, "server.lr", self.lr, "needs to be above 0")
         require(self.tau > 0, "server.tau", self.tau, "needs to be above 0")
+        alpha = self.alpha
+        require(0 < alpha < float("inf"), "server.alpha", alpha, "needs to be above 0")
         for name in ("momentum", "beta1", "beta2"):
             value = getattr(self, name)
             require(0 <= value < 1, f"server.{name}", value, "needs to lie in [0, 1)")
@@ -47,7 +56,7 @@ class ServerSettings:
         """The server's learning rate, the default of its strategy unless given."""
         if self.lr is not None:
             return self.lr
-        return 1.0 if self.strategy in ("fedavg", "fedavgm") else 0.03
+        return 0.03 if self.strategy in ("fedadam", "fedyogi", "fedadagrad") else 1.0
 
     @property
     def counting(self) -> str:

@@ -4,7 +4,10 @@ from dataclasses import replace
 
 from llmagentos.settings import ServerSettings
 from llmagentos.strategies.fedavg import draw, fedavg
+from llmagentos.strategies.feddyn import feddyn
+from llmagentos.strategies.fednova import fednova
 from llmagentos.strategies.fedopt import fedadagrad, fedadam, fedavgm, fedyogi
+from llmagentos.strategies.scaffold import scaffold
 from llmagentos.strategies.step import Step, Strategy
 
 __all__ = [
@@ -15,7 +18,10 @@ __all__ = [
     "fedadam",
     "fedavg",
     "fedavgm",
+    "feddyn",
+    "fednova",
     "fedyogi",
+    "scaffold",
     "strategy_of",
 ]
 
@@ -30,6 +36,9 @@ def strategy_of(settings: ServerSettings) -> Strategy:
         "fedadam": lambda: fedadam(lr, *betas, tau),
         "fedyogi": lambda: fedyogi(lr, *betas, tau),
         "fedadagrad": lambda: fedadagrad(lr, tau),
+        "fednova": lambda: fednova(lr),
+        "scaffold": lambda: scaffold(lr),
+        "feddyn": lambda: feddyn(settings.alpha),
     }[settings.strategy]()
     weighted = settings.sampling == "weighted"
     return replace(made, sample=draw(settings.fraction, weighted=weighted))

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
-
 from llmagentos import kernels
 from llmagentos.adapter import Vector
 from llmagentos.kernels import Adaptive
@@ -23,7 +21,7 @@ def fedavgm(lr: float = 1.0, beta: float = 0.9) -> Strategy:
     """The step has a memory: m = beta m + d; x += lr m."""
 
     def advance(state: ServerState, step: Step) -> ServerState:
-        anchor, m = state.adapter.vector, _moment(state, "m", 0.0)
+        anchor, m = state.adapter.vector, state.moment("m")
         m, x = kernels.momentum_step(anchor, m, step.mean(), lr=lr, beta=beta)
         return state.advanced(x, m=m)
 
@@ -56,14 +54,8 @@ def fedadagrad(lr: float = 0.03, tau: float = 1e-3) -> Strategy:
 
 def _adaptive(rule: Callable[[Vector, Vector, Vector, Vector], Adaptive], tau: float) -> Strategy:
     def advance(state: ServerState, step: Step) -> ServerState:
-        m, v = _moment(state, "m", 0.0), _moment(state, "v", tau**2)
+        m, v = state.moment("m"), state.moment("v", tau**2)
         m, v, x = rule(state.adapter.vector, m, v, step.mean())
         return state.advanced(x, m=m, v=v)
 
     return replace(fedavg(), advance=advance)
-
-
-def _moment(state: ServerState, name: str, start: float) -> Vector:
-    """A moment of the optimizer, ``(d,)``, filled with ``start`` before the first round."""
-    size = state.adapter.layout.size
-    return state.moments.get(name, np.full(size, start, np.float32))
