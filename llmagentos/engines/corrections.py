@@ -34,12 +34,14 @@ def _control_gap(task: Task, own: Vector) -> Vector:
 def _next_control(task: Task, own: Vector, update: Update) -> Vector:
     """``c_i - c + (x - y) / (K lr)``; K counts steps as the learning rate's course weighs them."""
     path = update.metrics["step_weight"] * task.settings["lr"]
-    return own - task.vectors["control"] - update.vectors["delta"] / path
+    control: Vector = own - task.vectors["control"] - update.vectors["delta"] / path
+    return control
 
 
 def _next_dual(task: Task, own: Vector, update: Update) -> Vector:
     """``g_i - alpha (y - x)``; alpha is the mu of the task."""
-    return own - task.settings["mu"] * update.vectors["delta"]
+    dual: Vector = own - task.settings["mu"] * update.vectors["delta"]
+    return dual
 
 
 CORRECTIONS: Mapping[str, Correction] = {

@@ -12,6 +12,7 @@ from llmagentos.recipes.display import Display
 from llmagentos.recipes.exits import exit_code
 from llmagentos.recipes.log_file import log_to_terminal
 from llmagentos.recipes.prometheus import check_prometheus
+from llmagentos.settings.checks import require
 
 
 def main(recipe: Recipe, words: Sequence[str] | None = None) -> int:
@@ -32,6 +33,9 @@ def tune(command: Command) -> None:
     log_to_terminal(logging.WARNING if first else logging.ERROR)
     check_prometheus(command.settings.prometheus)
     examples = read_silos(command.settings.corpus, command.settings.seed)
+    for agent in command.settings.local.steps_by_agent:
+        remedy = f"no such agent; there are {', '.join(examples)}"
+        require(agent in examples, "local.steps_by_agent", agent, remedy)
     with Display(quiet=not first) as display:
         # Importing torch takes seconds, which a wrong setting or corpus should not cost.
         from llmagentos.recipes.running import carry_out  # noqa: PLC0415

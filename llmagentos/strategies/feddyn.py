@@ -7,8 +7,7 @@ its own f_i there: so all agents agree where the mean is at its minimum. The age
 
 from dataclasses import replace
 
-import numpy as np
-
+from llmagentos.adapter import Vector
 from llmagentos.state import ServerState
 from llmagentos.strategies.fedavg import fedavg
 from llmagentos.strategies.step import Step, Strategy
@@ -22,8 +21,8 @@ def feddyn(alpha: float = 0.1) -> Strategy:
 
     def advance(state: ServerState, step: Step) -> ServerState:
         change = step.mean()
-        h = state.moment("dual") - np.float32(alpha * step.share) * change
-        x = state.adapter.vector + change - h / np.float32(alpha)
+        h: Vector = state.moment("dual") - alpha * step.share * change
+        x: Vector = state.adapter.vector + change - h / alpha
         return state.advanced(x, dual=h)
 
     return replace(fedavg(), advance=advance, told={"correction": "feddyn", "mu": alpha})
