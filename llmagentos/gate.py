@@ -6,7 +6,7 @@ from math import inf, isfinite, nan
 from statistics import median
 
 from llmagentos import kernels
-from llmagentos.codecs import Row, asked_codec, blocks, codec_of, read_all
+from llmagentos.codecs import Row, asked_codec, codec_of, in_place, read_all
 from llmagentos.errors import Refused
 from llmagentos.messages import Failure, Task, Update
 
@@ -58,7 +58,7 @@ def _check_steps(update: Update, task: Task) -> None:
 def _squared_norm(name: str, row: Row) -> float:
     """That of a row whose values are finite."""
     squared_norm, nonfinite = 0.0, 0
-    for _, (values,) in blocks([row]):
+    for _, (values,) in in_place([row]):
         found = kernels.inspect(values)
         squared_norm += found.squared_norm
         nonfinite += found.nonfinite
