@@ -117,12 +117,13 @@ def corpus_hash(silos: Sequence[Silo]) -> str:
 
 def plan_of(settings: RunSettings, run: str) -> Plan:
     """The run's plan, with what the agents are told in tasks of each kind."""
-    counting, evaluation = settings.server.counting, settings.evaluation
+    server, evaluation = settings.server, settings.evaluation
+    counting = server.counting
     horizon = settings.schedule_rounds or settings.rounds
     fit = {**asdict(settings.local), "codec": asdict(settings.codec)}
     steps_by_agent = fit.pop("steps_by_agent")
     told: dict[Kind, Mapping[str, Any]] = {
-        "fit": {**fit, "horizon": horizon, "weighting": counting},
+        "fit": {**fit, "horizon": horizon, "weighting": counting, "aggregation": server.strategy},
         "measure": {"rows": evaluation.final_rows, "batch": evaluation.batch},
     }
     if evaluation.rows:
