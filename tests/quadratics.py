@@ -7,7 +7,7 @@ from random import Random
 import numpy as np
 
 from llmagentos.adapter import Adapter, Layout
-from llmagentos.engines import CodingTrainer, CorrectingTrainer, InProcessEngine, Reply
+from llmagentos.engines import InProcessEngine, Reply, with_memory
 from llmagentos.federation import Federation, Plan
 from llmagentos.journal import Journal
 from llmagentos.messages import Enrolled, Task, Update, answer
@@ -83,8 +83,7 @@ ROSTER = {name: Enrolled() for name in CURVATURE}
 
 def agents(folder, trainer=None):
     """Agents that keep what their corrections need in ``folder``, and send it coded."""
-    correcting = CorrectingTrainer(trainer or Quadratic(), folder / "agents")
-    return CodingTrainer(correcting, folder / "agents")
+    return with_memory(trainer or Quadratic(), folder / "agents")
 
 
 def federation(  # noqa: PLR0913

@@ -1,6 +1,6 @@
 """Who carries tasks and updates."""
 
-from llmagentos.engines.coding import CodingTrainer, coded
+from llmagentos.engines.coding import CodingTrainer, coded, with_memory
 from llmagentos.engines.correcting import CorrectingTrainer
 from llmagentos.engines.engine import Engine, Reply, Trainer
 from llmagentos.engines.in_process import InProcessEngine
@@ -13,4 +13,5 @@ __all__ = [
     "Reply",
     "Trainer",
     "coded",
+    "with_memory",
 ]

@@ -8,10 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from llmagentos.codecs import asked_codec, codec_of, encode_all, read_all
+from llmagentos.engines.correcting import CorrectingTrainer
 from llmagentos.engines.engine import Trainer
 from llmagentos.memory import AgentMemory, folder_name
 from llmagentos.messages import Task, Update
 from llmagentos.seeds import generator
+
+
+def with_memory(trainer: Trainer, folder: Path) -> "CodingTrainer":
+    """The trainer of agents that correct and code as tasks say, and remember in ``folder``."""
+    return CodingTrainer(CorrectingTrainer(trainer, folder), folder)
 
 
 class CodingTrainer:

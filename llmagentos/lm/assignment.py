@@ -17,8 +17,8 @@ from llmagentos.settings.checks import require
 class Assignment:
     """A fit task, the agent's silo, and its settings, checked.
 
-    ``task.settings`` holds the fields of ``LocalSettings`` but ``steps_by_agent``, ``horizon`` in
-    rounds and ``weighting``; ``task.seed`` is the run's, the same in every round.
+    ``task.settings`` holds the fields of ``LocalSettings``, ``horizon`` in rounds and
+    ``weighting``; ``task.seed`` is the run's, the same in every round.
     """
 
     task: Task
@@ -59,8 +59,7 @@ def assigned(task: Task, silos: Mapping[str, Silo], layout: Layout, precision: s
     Raises ``SettingError`` when the task is for another adapter, agent or precision.
     """
     check_layout(task, layout)
-    told = {f.name for f in fields(LocalSettings)} - {"steps_by_agent"}
-    settings = LocalSettings(**{name: task.settings[name] for name in told})
+    settings = LocalSettings(**{f.name: task.settings[f.name] for f in fields(LocalSettings)})
     fits = settings.precision in {"auto", precision}
     remedy = f"this agent was started with {precision}"
     require(fits, "local.precision", settings.precision, remedy)

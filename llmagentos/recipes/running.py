@@ -2,7 +2,7 @@
 
 import logging
 
-from llmagentos.engines import CodingTrainer, CorrectingTrainer, InProcessEngine
+from llmagentos.engines import InProcessEngine, with_memory
 from llmagentos.federation import Federation, measure, run
 from llmagentos.journal import Journal
 from llmagentos.lm.distributed import Leader, follow
@@ -47,8 +47,7 @@ def federate(session: Session, command: Command, display: Display) -> None:
             raise name_taken(folder)
         folder.begin(dump_settings(session.settings))
         run_id = journal.begin(session.layout, session.facts, session.first_state)
-        coding = CodingTrainer(CorrectingTrainer(trainer, folder.agents), folder.agents)
-        engine = InProcessEngine(coding, session.roster)
+        engine = InProcessEngine(with_memory(trainer, folder.agents), session.roster)
         plan = plan_of(settings, run_id)
         parts = Federation(strategy_of(settings.server), engine, journal, plan)
         with log_file(folder.log), prometheus(settings.prometheus, folder.path):

@@ -120,8 +120,9 @@ def plan_of(settings: RunSettings, run: str) -> Plan:
     server, evaluation = settings.server, settings.evaluation
     counting = server.counting
     horizon = settings.schedule_rounds or settings.rounds
-    fit = {**asdict(settings.local), "codec": asdict(settings.codec)}
-    steps_by_agent = fit.pop("steps_by_agent")
+    steps_by_agent = settings.local.steps_by_agent
+    local = asdict(replace(settings.local, steps_by_agent={}))
+    fit = {**local, "codec": asdict(settings.codec)}
     told: dict[Kind, Mapping[str, Any]] = {
         "fit": {**fit, "horizon": horizon, "weighting": counting, "aggregation": server.strategy},
         "measure": {"rows": evaluation.final_rows, "batch": evaluation.batch},
