@@ -33,7 +33,7 @@ class Plan:
 
     ``settings`` are those of the tasks by kind; without ``evaluate`` rounds are not evaluated.
     ``by_agent`` is where an agent's fit tasks differ from the others'.
-    ``deadline_s`` and ``resend_s`` are those of ``ServerSettings``.
+    ``deadline_s``, ``resend_s`` and ``buffer`` are those of ``ServerSettings``.
     """
 
     run: str
@@ -43,6 +43,7 @@ class Plan:
     weighting: str = "examples"
     deadline_s: float | None = None
     resend_s: float | None = None
+    buffer: int = 1
     settings: Mapping[Kind, Mapping[str, Any]] = field(default_factory=dict)
     by_agent: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 

@@ -1,7 +1,7 @@
 """What a closed round leaves for people and plots."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite, nan, sqrt
 from statistics import fmean
 from typing import Any
@@ -24,7 +24,8 @@ class RoundReport:
     every organisation counts alike; None without evaluation. ``norms`` are those of the
     deltas, ``cosines`` the angles between them, ``weights`` sum to 1. ``bytes_up`` counts the files
     that came in and were counted, also by agent, ``bytes_up_fp32`` what they would be without the
-    codec, ``bytes_down`` the vectors that training tasks carried.
+    codec, ``bytes_down`` the vectors that training tasks carried. ``staleness`` is how many rounds
+    have passed since an update began, where agents are not waited for.
     """
 
     round: int
@@ -42,6 +43,7 @@ class RoundReport:
     cosines: Mapping[str, Any]
     update_norm: float
     refused: Mapping[str, str]
+    staleness: Mapping[str, int] = field(default_factory=dict)
 
 
 def mean_loss(losses: Mapping[str, float]) -> float | None:

@@ -14,8 +14,8 @@ from llmagentos.settings.checks import require
 from llmagentos.state import ServerState
 from llmagentos.strategies import Step, Strategy, fedavg, strategy_of
 
-OF_AGENTS = ("fednova", "scaffold", "feddyn")
-"""Strategies in which agents do more than train: those of a language model do, clients do not."""
+OF_AGENTS = ("fednova", "scaffold", "feddyn", "fedbuff", "fedasync")
+"""Strategies that ask more of agents than to train in rounds, as clients do."""
 SERVER_SIDE = set(get_args(get_type_hints(ServerSettings)["strategy"])) - set(OF_AGENTS)
 KNOWN = (*sorted(SERVER_SIDE), "fedprox")
 FEDPROX_MU = 0.01

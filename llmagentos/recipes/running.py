@@ -2,6 +2,7 @@
 
 import logging
 
+from llmagentos import asynchrony
 from llmagentos.engines import InProcessEngine, with_memory
 from llmagentos.federation import Federation, measure, run
 from llmagentos.journal import Journal
@@ -72,7 +73,8 @@ def play(parts: Federation, session: Session, command: Command, display: Display
     publish(folder, journal, session)
     loss = next((r["loss"] for r in reversed(journal.reports())), None)
     with Trackers(session.settings, folder) as trackers:
-        for report in run(parts):
+        rounds = asynchrony.run if session.settings.server.asynchronous else run
+        for report in rounds(parts):
             folder.summary.unlink(missing_ok=True)
             publish(folder, journal, session)
             write_report(folder.path)

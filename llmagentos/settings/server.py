@@ -11,13 +11,28 @@ class ServerSettings:
     """Who takes part in a round, how updates are weighted, and the server's own step."""
 
     strategy: Literal[
-        "fedavg", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "fednova", "scaffold", "feddyn"
+        "fedavg",
+        "fedavgm",
+        "fedadam",
+        "fedyogi",
+        "fedadagrad",
+        "fednova",
+        "scaffold",
+        "feddyn",
+        "fedbuff",
+        "fedasync",
     ] = "fedavg"
     """What is done with the agents' changes: averaged, given to an optimizer (Reddi et al. 2021,
-    arXiv:2003.00295), divided by the agents' steps (fednova), or, for agents whose text differs
-    much, corrected for where each of them drifts (scaffold, feddyn)."""
+    arXiv:2003.00295), divided by the agents' steps (fednova), corrected for where each agent drifts
+    (scaffold, feddyn), or taken as they come, with no common rounds (fedbuff, fedasync)."""
     lr: float | None = None
-    """The server's learning rate, unless given 0.03 for fedadam, fedyogi and fedadagrad, else 1."""
+    """The server's learning rate, unless given 0.03 for fedadam, fedyogi and fedadagrad, 0.6 for
+    fedasync, else 1."""
+    buffer: int = 2
+    """Updates that a step of fedbuff waits for (Nguyen et al. 2022, arXiv:2106.06639); 1 is a step
+    an update, as fedasync always takes (Xie et al. 2019, arXiv:1903.03934)."""
+    staleness: float = 0.5
+    """In fedbuff and fedasync an update that s steps have overtaken counts (1 + s)^-staleness."""
     momentum: float = 0.9
     """Momentum of fedavgm."""
     beta1: float = 0.9
@@ -47,6 +62,9 @@ class ServerSettings:
     def __post_init__(self) -> None:
         require(self.lr is None or self.lr > 0, "server.lr", self.lr, "needs to be above 0")
         require(self.tau > 0, "server.tau", self.tau, "needs to be above 0")
+        require(self.buffer >= 1, "server.buffer", self.buffer, "needs at least 1")
+        staleness = self.staleness
+        require(0 <= staleness < float("inf"), "server.staleness", staleness, "needs 0 or more")
         alpha = self.alpha
         require(0 < alpha < float("inf"), "server.alpha", alpha, "needs to be above 0")
         for name in ("momentum", "beta1", "beta2"):
@@ -64,7 +82,13 @@ class ServerSettings:
         """The server's learning rate, the default of its strategy unless given."""
         if self.lr is not None:
             return self.lr
-        return 0.03 if self.strategy in ("fedadam", "fedyogi", "fedadagrad") else 1.0
+        tuned = {"fedadam": 0.03, "fedyogi": 0.03, "fedadagrad": 0.03, "fedasync": 0.6}
+        return tuned.get(self.strategy, 1.0)
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether agents have no common rounds."""
+        return self.strategy in ("fedbuff", "fedasync")
 
     @property
     def counting(self) -> str:

@@ -26,6 +26,11 @@ def check_strategy(server: ServerSettings, local: LocalSettings) -> None:
         require(server.counting == "uniform", "server.weighting", server.weighting, remedy)
         remedy = f"server.strategy={name!r} draws agents alike; set server.sampling to uniform"
         require(server.sampling == "uniform", "server.sampling", server.sampling, remedy)
+    if server.asynchronous:
+        remedy = f"server.strategy={name!r} asks every agent all the time; set it to 1"
+        require(server.fraction == 1, "server.fraction", server.fraction, remedy)
+        remedy = f"server.strategy={name!r} waits for nobody, so there is none; leave it out"
+        require(server.deadline_s is None, "server.deadline_s", server.deadline_s, remedy)
     if name == "feddyn":
         remedy = "server.strategy='feddyn' has no learning rate; set server.lr to 1 or leave it out"
         require(server.lr in (None, 1), "server.lr", server.lr, remedy)

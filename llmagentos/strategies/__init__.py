@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from llmagentos.settings import ServerSettings
+from llmagentos.strategies.asynchronous import fedasync, fedbuff
 from llmagentos.strategies.fedavg import draw, fedavg
 from llmagentos.strategies.feddyn import feddyn
 from llmagentos.strategies.fednova import fednova
@@ -16,8 +17,10 @@ __all__ = [
     "draw",
     "fedadagrad",
     "fedadam",
+    "fedasync",
     "fedavg",
     "fedavgm",
+    "fedbuff",
     "feddyn",
     "fednova",
     "fedyogi",
@@ -39,6 +42,8 @@ def strategy_of(settings: ServerSettings) -> Strategy:
         "fednova": lambda: fednova(lr),
         "scaffold": lambda: scaffold(lr),
         "feddyn": lambda: feddyn(settings.alpha),
+        "fedbuff": lambda: fedbuff(lr, settings.staleness),
+        "fedasync": lambda: fedasync(lr, settings.staleness),
     }[settings.strategy]()
     weighted = settings.sampling == "weighted"
     return replace(made, sample=draw(settings.fraction, weighted=weighted))
