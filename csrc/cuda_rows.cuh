@@ -1,0 +1,70 @@
+// Rows in device memory, 16 bytes at a time where they are aligned to that. Values at and behind
+// the end read as zero.
+#pragma once
+
+#include <bit>
+
+#include "cuda_vectors.cuh"
+
+namespace llmagentos::cuda {
+namespace {
+
+struct alignas(16) FourWords {
+    std::uint32_t words[4];
+};
+
+// Eight values of a row as they lie in memory, from the first byte on.
+struct Encoded {
+    FourWords fours[2];
+
+    __device__ std::uint32_t& word(unsigned i) { return fours[i / 4].words[i % 4]; }
+    __device__ std::uint32_t word(unsigned i) const { return fours[i / 4].words[i % 4]; }
+};
+
+// Values [j, j + 8) of a row whose values are as wide as Value; j is a multiple of 8.
+template <class Value>
+__device__ Encoded fetch(const std::byte* row, std::size_t j, std::size_t size) {
+    constexpr unsigned per_word = sizeof(std::uint32_t) / sizeof(Value);
+    const Value* values = reinterpret_cast<const Value*>(row) + j;
+    Encoded encoded{};
+    if (aligned(row) && j + 8 <= size) {
+#pragma unroll
+        for (unsigned i = 0; i < 2 / per_word; ++i) {
+            encoded.fours[i] = reinterpret_cast<const FourWords*>(values)[i];
+        }
+    } else {
+#pragma unroll
+        for (unsigned i = 0; i < 8; ++i) {
+            const std::uint32_t value = j + i < size ? values[i] : 0;
+            encoded.word(i / per_word) |= value << i % per_word * 8 * sizeof(Value);
+        }
+    }
+    return encoded;
+}
+
+__device__ Encoded fetch(Row row, std::size_t j, std::size_t size) {
+    return row.element == Element::float32 ? fetch<std::uint32_t>(row.values, j, size)
+                                           : fetch<std::uint16_t>(row.values, j, size);
+}
+
+__device__ std::uint16_t half_word(const Encoded& encoded, unsigned i) {
+    return static_cast<std::uint16_t>(encoded.word(i / 2) >> i % 2 * 16);
+}
+
+__device__ Floats<8> widen(const Encoded& encoded, Element element) {
+    Floats<8> floats;
+    if (element == Element::float32) {
+#pragma unroll
+        for (unsigned i = 0; i < 8; ++i) floats[i] = std::bit_cast<float>(encoded.word(i));
+    } else if (element == Element::float16) {
+#pragma unroll
+        for (unsigned i = 0; i < 8; ++i) floats[i] = from_float16(half_word(encoded, i));
+    } else {
+#pragma unroll
+        for (unsigned i = 0; i < 8; ++i) floats[i] = from_bfloat16(half_word(encoded, i));
+    }
+    return floats;
+}
+
+}  // namespace
+}  // namespace llmagentos::cuda
