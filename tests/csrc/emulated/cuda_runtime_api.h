@@ -84,10 +84,12 @@ inline cudaError_t cudaMalloc(void** memory, std::size_t size) {
 }
 inline cudaError_t cudaFree(void* memory) { return std::free(memory), cudaSuccess; }
 inline cudaError_t cudaMemcpy(void* to, const void* from, std::size_t size, cudaMemcpyKind) {
-    return std::memcpy(to, from, size), cudaSuccess;
+    if (size > 0) std::memcpy(to, from, size);
+    return cudaSuccess;
 }
 inline cudaError_t cudaMemset(void* memory, int value, std::size_t size) {
-    return std::memset(memory, value, size), cudaSuccess;
+    if (size > 0) std::memset(memory, value, size);
+    return cudaSuccess;
 }
 inline cudaError_t cudaMemsetAsync(void* memory, int value, std::size_t size, cudaStream_t) {
     return cudaMemset(memory, value, size);
