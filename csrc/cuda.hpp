@@ -1,8 +1,8 @@
 // The kernels on a CUDA device: the same bits as kernels.hpp, from the same arithmetic.
 //
-// Every pointer points to device memory, a row's values too, aligned to their type; the spans
-// themselves lie on the host and are copied at the call. Vectors and rows that are aligned to 16
-// bytes are read and written 16 bytes at a time. Work is queued on the caller's stream in one
+// Every pointer points to device memory, a row's values and scales too, aligned to their type; the
+// spans themselves lie on the host and are copied at the call. Vectors and rows that are aligned to
+// 16 bytes are read and written 16 bytes at a time. Work is queued on the caller's stream in one
 // launch per pass, and the call returns at once. What the device refuses is thrown as
 // std::runtime_error, what the caller gets wrong as std::invalid_argument.
 #pragma once

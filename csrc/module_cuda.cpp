@@ -5,6 +5,7 @@
 
 #include <array>
 #include <string>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -29,21 +30,25 @@ Element element_of(const std::string& name) {
     if (name == "float32") return Element::float32;
     if (name == "float16") return Element::float16;
     if (name == "bfloat16") return Element::bfloat16;
+    if (name == "int8") return Element::int8;
     throw py::value_error(name + " is no type of a row");
 }
 
-// Rows as Python has them: (address, type) each, their weights, and the addresses of stats and
-// workspace.
+// A row as Python has it: its address, its type, and the address of its scales or 0.
+using Entry = std::tuple<Address, std::string, Address>;
+
+// Rows with their weights, and the addresses of stats and workspace.
 struct Cohort {
     std::vector<Row> rows;
     std::vector<double> weights;
     Address stats, workspace;
 
-    Cohort(const std::vector<std::pair<Address, std::string>>& rows, std::vector<double> weights,
-           Address stats, Address workspace)
+    Cohort(const std::vector<Entry>& rows, std::vector<double> weights, Address stats,
+           Address workspace)
         : weights(std::move(weights)), stats(stats), workspace(workspace) {
-        for (const auto& [address, name] : rows) {
-            this->rows.push_back({at<const std::byte>(address), element_of(name)});
+        for (const auto& [address, name, scales] : rows) {
+            this->rows.push_back(
+                {at<const std::byte>(address), element_of(name), at<const std::byte>(scales)});
         }
     }
 
@@ -140,8 +145,7 @@ PYBIND11_MODULE(_cuda, module) {
     using namespace llmagentos::cuda;
     module.doc() = "The kernels of llmagentos.kernels.reference on a CUDA device: the same bits.";
     py::class_<Cohort>(module, "Cohort")
-        .def(py::init<const std::vector<std::pair<Address, std::string>>&, std::vector<double>,
-                      Address, Address>());
+        .def(py::init<const std::vector<Entry>&, std::vector<double>, Address, Address>());
     module.def("workspace_bytes", &workspace_bytes);
     module.def("inspect", &py_inspect);
     module.def("weighted_sum", &py_weighted_sum);

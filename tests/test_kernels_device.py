@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from llmagentos import kernels
 from llmagentos.kernels import launch
+from llmagentos.scaled import ScaledRow, groups
 from tests.test_kernels import bits, float32_vectors, row_vectors
 
 torch = pytest.importorskip("torch")
@@ -38,7 +39,9 @@ def device(request, tmp_path_factory):
 
 
 def tensor(values, device):
-    """A copy on the device, in memory of its own."""
+    """A copy on the device, in memory of its own; a pair of a scaled row."""
+    if isinstance(values, ScaledRow):
+        return tensor(values.q, device), tensor(values.scale, device)
     if values.dtype == ml_dtypes.bfloat16:
         return torch.tensor(values.view(np.int16)).view(torch.bfloat16).to(device)
     return torch.tensor(values).to(device)
@@ -49,9 +52,18 @@ def values(tensor):
 
 
 @st.composite
+def scaled_rows(draw, size):
+    """Any bytes, and scales with every pattern of bits or ordinary ones."""
+    generator = np.random.default_rng(draw(st.integers(0, 2**32)))
+    scale = draw(float32_vectors(groups(size)))
+    return ScaledRow(generator.integers(-128, 128, size, np.int8), scale)
+
+
+@st.composite
 def cohorts(draw):
     size = draw(sizes)
-    rows = [draw(row_vectors(size)) for _ in range(draw(st.integers(1, 9)))]
+    kinds = draw(st.lists(st.sampled_from((row_vectors, scaled_rows)), min_size=1, max_size=9))
+    rows = [draw(kind(size)) for kind in kinds]
     return draw(float32_vectors(size)), rows, [draw(st.floats(-2.0, 2.0)) for _ in rows]
 
 
@@ -181,6 +193,8 @@ def test_wrong_tensors_are_named(device):
         kernels.weighted_sum([row.view(2, 2)], [1])
     with pytest.raises(ValueError, match=r"rows\[1\] is on the host; needs to be on"):
         kernels.weighted_sum([row, np.ones(4, np.float32)], [1, 1])
+    with pytest.raises(ValueError, match=r"the scale of rows\[0\] has 4 values; needs 1"):
+        kernels.weighted_sum([(row.to(torch.int8), row)], [1])
     with pytest.raises(ValueError, match="delta is float16; needs to be float32"):
         kernels.momentum_step(row, row.clone(), row.half(), lr=1, beta=0)
     with pytest.raises(ValueError, match="1025 rows on a device; at most 1024"):

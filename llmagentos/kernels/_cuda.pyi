@@ -8,7 +8,7 @@ row_limit: int
 class Cohort:
     def __init__(
         self,
-        rows: Sequence[tuple[int, str]],
+        rows: Sequence[tuple[int, str, int]],
         weights: Sequence[float],
         stats: int,
         workspace: int,

@@ -6,6 +6,7 @@ Python.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from llmagentos.kernels import arrays, tensors
 from llmagentos.kernels.arrays import ArrayOrTensor
@@ -13,17 +14,14 @@ from llmagentos.kernels.launch import Stats, cuda, queue, run_pass, workspace
 from llmagentos.kernels.tensors import Tensor
 
 
-def _named(rows: Sequence[Tensor]) -> dict[str, Tensor]:
-    return {f"rows[{k}]": row for k, row in enumerate(rows)}
-
-
 def weighted_sum(
-    rows: Sequence[ArrayOrTensor], weights: Sequence[float], out: ArrayOrTensor | None
+    rows: Sequence[Any], weights: Sequence[float], out: ArrayOrTensor | None
 ) -> tuple[Tensor, Stats]:
     """The sum, ``(d,)`` float32 on the device of the first row, and what the rows are."""
-    checked = tensors.rows(rows, rows[0])
+    like = tensors.values_of(rows[0])
+    checked = tensors.rows(rows, like)
     factors = arrays.weights_of(weights, len(checked))
-    vector = tensors.output("out", out, checked[0], _named(checked))
+    vector = tensors.output("out", out, like, tensors.named(checked))
     target, size = vector.data_ptr(), len(vector)
     return vector, run_pass(
         vector, checked, factors, lambda rows, at: cuda().weighted_sum(target, size, rows, at)
@@ -32,7 +30,7 @@ def weighted_sum(
 
 def average_step(
     anchor: Tensor,
-    rows: Sequence[ArrayOrTensor],
+    rows: Sequence[Any],
     weights: Sequence[float],
     lr: float,
     out: ArrayOrTensor | None,
@@ -41,7 +39,7 @@ def average_step(
     start = tensors.vector("anchor", anchor, anchor)
     checked = tensors.rows(rows, start)
     factors = arrays.weights_of(weights, len(checked))
-    vector = tensors.output("out", out, start, {"anchor": start} | _named(checked))
+    vector = tensors.output("out", out, start, {"anchor": start} | tensors.named(checked))
     target, source, size = vector.data_ptr(), start.data_ptr(), len(vector)
     return vector, run_pass(
         vector,
@@ -51,12 +49,12 @@ def average_step(
     )
 
 
-def inspect(row: Tensor) -> tuple[float, int]:
+def inspect(row: Any) -> tuple[float, int]:
     """The squared norm of a row and the number of its values that are not finite."""
-    (checked,) = tensors.rows([row], row)
-    size = len(checked)
+    like = tensors.values_of(row)
+    checked = tensors.row("row", row, like)
     norms, nonfinite = run_pass(
-        checked, [checked], [0.0], lambda rows, at: cuda().inspect(size, rows, at)
+        like, [checked], [0.0], lambda rows, at: cuda().inspect(len(like), rows, at)
     )
     return norms[0], nonfinite[0]
 
@@ -83,7 +81,7 @@ def step(
 def average_and_step(  # noqa: PLR0913 (keyword-only)
     name: str,
     before: dict[str, ArrayOrTensor],
-    rows: Sequence[ArrayOrTensor],
+    rows: Sequence[Any],
     weights: Sequence[float],
     *,
     rates: Sequence[float],
@@ -94,7 +92,7 @@ def average_and_step(  # noqa: PLR0913 (keyword-only)
     like = next(iter(vectors.values()))
     checked = tensors.rows(rows, like)
     factors = arrays.weights_of(weights, len(checked))
-    after = tensors.outputs(out, like, vectors | _named(checked))
+    after = tensors.outputs(out, like, vectors | tensors.named(checked))
     take, inputs = getattr(cuda(), name), _addresses(list(vectors.values()))
     return after, run_pass(
         like,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 from llmagentos.kernels import arrays, device
-from llmagentos.kernels.arrays import ArrayOrTensor
+from llmagentos.kernels.arrays import RowLike
 from llmagentos.kernels.launch import takes
 from llmagentos.kernels.steps import Adaptive, Momentum, inputs, outputs, room
 from llmagentos.kernels.twin import twin
@@ -31,7 +31,7 @@ class StepPass(Generic[State]):
 
 def average_momentum_step(  # noqa: PLR0913 (keyword-only)
     state: Momentum,
-    rows: Sequence[ArrayOrTensor],
+    rows: Sequence[RowLike],
     weights: Sequence[float],
     *,
     lr: float,
@@ -48,7 +48,7 @@ def average_momentum_step(  # noqa: PLR0913 (keyword-only)
 def average_adaptive_step(  # noqa: PLR0913 (keyword-only)
     rule: Literal["adam", "yogi", "adagrad"],
     state: Adaptive,
-    rows: Sequence[ArrayOrTensor],
+    rows: Sequence[RowLike],
     weights: Sequence[float],
     *,
     lr: float,
@@ -66,7 +66,7 @@ def average_adaptive_step(  # noqa: PLR0913 (keyword-only)
 def _average_and(  # noqa: PLR0913 (keyword-only)
     rule: str,
     state: State,
-    rows: Sequence[ArrayOrTensor],
+    rows: Sequence[RowLike],
     weights: Sequence[float],
     *,
     rates: tuple[float, ...],
@@ -81,12 +81,12 @@ def _average_and(  # noqa: PLR0913 (keyword-only)
         after, stats = device.average_and_step(step, given, rows, weights, rates=rates, out=places)
         return StepPass(type(state)(*after), *stats)
     before = inputs(**given)
-    checked = arrays.rows(rows, before["w"].size)
+    checked = arrays.rows_in_place(rows, before["w"].size)
     factors = arrays.weights_of(weights, len(checked))
-    taken = before | {f"rows[{k}]": row for k, row in enumerate(checked)}
+    taken = before | arrays.named(checked)
     after = outputs(places, taken)
     count = arrays.threads_for(sum(vector.nbytes for vector in taken.values()), threads)
     norms, nonfinite = getattr(twin, step)(
-        after, list(before.values()), rates, checked, factors, count
+        after, list(before.values()), rates, arrays.passed(checked), factors, count
     )
     return StepPass(type(state)(*after), tuple(norms), tuple(nonfinite))

@@ -9,9 +9,8 @@ from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from typing import Any
 
-from llmagentos.kernels import arrays, tensors
-from llmagentos.kernels.arrays import ArrayOrTensor
-from llmagentos.kernels.tensors import Tensor
+from llmagentos.kernels import arrays
+from llmagentos.kernels.tensors import DeviceRow, Tensor, values_of
 
 Stats = tuple[tuple[float, ...], tuple[int, ...]]
 """Squared norm and number of bad values of every row."""
@@ -35,21 +34,21 @@ def _say_that_tensors_are_copied() -> None:
     )
 
 
-def on_cuda(value: ArrayOrTensor) -> bool:
+def on_cuda(value: Any) -> bool:
     """Whether the value is a torch tensor on a CUDA device."""
     return arrays.is_tensor(value) and bool(value.is_cuda)
 
 
-def holds(value: ArrayOrTensor) -> bool:
-    """Whether the value is a tensor on a CUDA device and the CUDA twin was built."""
-    return on_cuda(value) and cuda() is not None
+def holds(row: Any) -> bool:
+    """Whether the row or vector lies on a CUDA device and the CUDA twin was built."""
+    return on_cuda(values_of(row)) and cuda() is not None
 
 
-def takes(value: ArrayOrTensor) -> bool:
+def takes(row: Any) -> bool:
     """``holds``; says once where a CUDA tensor is copied to the host instead."""
-    if on_cuda(value) and cuda() is None:
+    if on_cuda(values_of(row)) and cuda() is None:
         _say_that_tensors_are_copied()
-    return holds(value)
+    return holds(row)
 
 
 def queue(like: Tensor, work: Callable[[int], None]) -> None:
@@ -68,7 +67,7 @@ def workspace(device: Any, _stream: int, size: int, rows: int) -> Tensor:
 
 def run_pass(
     like: Tensor,
-    rows: Sequence[Tensor],
+    rows: Sequence[DeviceRow],
     weights: Sequence[float],
     work: Callable[[Any, int], None],
 ) -> Stats:
@@ -77,7 +76,7 @@ def run_pass(
     if len(rows) > cuda().row_limit:
         raise ValueError(f"{len(rows)} rows on a device; at most {cuda().row_limit} go in one pass")
     stats = torch.zeros((len(rows), 2), dtype=torch.float64, device=like.device)
-    entries = [(row.data_ptr(), tensors.kind_of(row)) for row in rows]
+    entries = [row.entry() for row in rows]
 
     def call(stream: int) -> None:
         room = workspace(like.device, stream, len(like), len(rows))

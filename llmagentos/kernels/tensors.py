@@ -2,9 +2,11 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from llmagentos.kernels.arrays import ArrayOrTensor, is_tensor
+from llmagentos.scaled import groups
 
 Tensor = Any
 """A torch tensor; torch is not imported here."""
@@ -17,10 +19,31 @@ def kind_of(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
+@dataclass(frozen=True)
+class DeviceRow:
+    """A row as it lies on a device."""
+
+    values: Tensor
+    scales: Tensor | None = None
+    """One for every 128 int8 values."""
+
+    def entry(self) -> tuple[int, str, int]:
+        """Its address, type, and the address of its scales or 0."""
+        scales = 0 if self.scales is None else self.scales.data_ptr()
+        return self.values.data_ptr(), kind_of(self.values), scales
+
+
 def vector(
-    name: str, value: ArrayOrTensor, like: Tensor, types: Sequence[str] = ("float32",)
+    name: str,
+    value: ArrayOrTensor,
+    like: Tensor,
+    types: Sequence[str] = ("float32",),
+    size: int | None = None,
 ) -> Tensor:
-    """A contiguous ``(d,)`` tensor of one of the types, as long as ``like`` and on its device."""
+    """A contiguous ``(d,)`` tensor of one of the types on the device of ``like``, as long as that
+    where no size is given.
+    """
+    size = len(like) if size is None else size
     place = value.device if is_tensor(value) else "the host"
     if place != like.device:
         raise ValueError(f"{name} is on {place}; needs to be on {like.device} as the others are")
@@ -28,8 +51,8 @@ def vector(
         raise ValueError(f"{name} is {kind_of(value)}; needs to be {' or '.join(types)}")
     if value.dim() != 1 or not value.is_contiguous():
         raise ValueError(f"{name} has shape {tuple(value.shape)}; needs to be one dense vector")
-    if len(value) != len(like):
-        raise ValueError(f"{name} has {len(value)} values; needs {len(like)}")
+    if len(value) != size:
+        raise ValueError(f"{name} has {len(value)} values; needs {size}")
     return value.detach()
 
 
@@ -39,9 +62,30 @@ def vectors(named: Mapping[str, ArrayOrTensor]) -> dict[str, Tensor]:
     return {name: vector(name, value, first) for name, value in named.items()}
 
 
-def rows(values: Sequence[ArrayOrTensor], like: Tensor) -> list[Tensor]:
-    """Rows of the row types, all beside ``like``."""
-    return [vector(f"rows[{k}]", value, like, ROW_TYPES) for k, value in enumerate(values)]
+def row(name: str, value: Any, like: Tensor) -> DeviceRow:
+    """A row beside ``like``: a tensor, or a pair of int8 values and float32 scales."""
+    if not isinstance(value, tuple):
+        return DeviceRow(vector(name, value, like, ROW_TYPES))
+    values, scales = value
+    return DeviceRow(
+        vector(name, values, like, ("int8",)),
+        vector(f"the scale of {name}", scales, like, size=groups(len(like))),
+    )
+
+
+def rows(values: Sequence[Any], like: Tensor) -> list[DeviceRow]:
+    """Rows, all beside ``like``."""
+    return [row(f"rows[{k}]", value, like) for k, value in enumerate(values)]
+
+
+def named(rows: Sequence[DeviceRow]) -> dict[str, Tensor]:
+    """The tensors that rows lie in, by what an error calls them."""
+    return {f"rows[{k}]": row.values for k, row in enumerate(rows)}
+
+
+def values_of(row: Any) -> Any:
+    """The row itself, or the values of a pair."""
+    return row[0] if isinstance(row, tuple) else row
 
 
 def output(

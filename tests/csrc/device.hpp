@@ -47,12 +47,12 @@ inline std::vector<std::byte> random_bytes(std::size_t count, std::mt19937& gene
     return bytes;
 }
 
-// n rows of all types in turn, in both memories. Every third lies off the 16 bytes, every second
-// has bits of all patterns, the others are finite.
+// n rows of all types in turn, in both memories. Every third lies off the 16 bytes; of the floats,
+// every second row has bits of all patterns, the others are finite.
 struct Cohort {
     std::size_t size;
-    std::vector<std::vector<std::byte>> memory;
-    std::vector<OnDevice<std::byte>> copies;
+    std::vector<std::vector<std::byte>> memory, scales;
+    std::vector<OnDevice<std::byte>> copies, scale_copies;
     std::vector<Row> rows, device_rows;
     std::vector<double> weights;
     std::vector<RowStats> expected;
@@ -68,7 +68,7 @@ struct Cohort {
     }
 
     void add_row(std::size_t k, std::mt19937& generator) {
-        const auto element = static_cast<Element>(k % 3);
+        const auto element = static_cast<Element>(k % 4);
         const std::size_t width = bytes_of(element);
         memory.push_back(random_bytes(size * width, generator));
         if (k % 2 == 0) {
@@ -76,9 +76,11 @@ struct Cohort {
                 memory.back()[j] &= std::byte{0xbb};
             }
         }
-        copies.emplace_back(memory.back(), k % 4 == 3 ? width : 0);
-        rows.push_back({memory.back().data(), element});
-        device_rows.push_back({copies.back().get(), element});
+        copies.emplace_back(memory.back(), k % 3 == 2 ? width : 0);
+        scales.push_back(random_bytes((size + scale_group - 1) / scale_group * 4, generator));
+        scale_copies.emplace_back(scales.back(), 4);
+        rows.push_back({memory.back().data(), element, scales.back().data()});
+        device_rows.push_back({copies.back().get(), element, scale_copies.back().get()});
         weights.push_back(1.0 / static_cast<double>(k + 1));
     }
 
