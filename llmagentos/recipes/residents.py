@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from llmagentos.agent import AgentJournal, Desk, Limits, Party
+from llmagentos.agent.desk import largest_task
 from llmagentos.corpus import read_silos
-from llmagentos.engines import CodingTrainer
+from llmagentos.engines import with_memory
 from llmagentos.engines.carrier import Answer
 from llmagentos.identity import key_of, name_of, new_key, read_key, write_key
 from llmagentos.memory import folder_name
@@ -16,9 +17,6 @@ from llmagentos.settings import RunSettings
 
 LIMITLESS = Limits(rounds=2**31, steps=2**31, epochs=float("inf"), examples=1, held_out=1)
 """Agents whose settings are the coordinator's own agree to what it asks."""
-
-LARGEST_TASK_BYTES = 1 << 34
-"""What comes from the coordinator that started the agent is as large as it says."""
 
 Step = TypeVar("Step")
 
@@ -43,8 +41,8 @@ class Resident:
         home = home_of(self.folder, agent)
         journal = AgentJournal(home / "journal")
         own, coordinator = read_key(home / "agent.key"), key_of(self.coordinator)
-        party = Party(agent, own, coordinator, session.base.hash, LARGEST_TASK_BYTES)
-        trainer = CodingTrainer(session.trainer, self.memory)
+        party = Party(agent, own, coordinator, session.base.hash, largest_task(session.layout))
+        trainer = with_memory(session.trainer, self.memory)
         (silo,) = session.silos
         return Desk(party, LIMITLESS, journal, trainer, len(silo.train)).answer
 

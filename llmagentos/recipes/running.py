@@ -3,6 +3,7 @@
 import logging
 from contextlib import closing
 
+from llmagentos import asynchrony
 from llmagentos.federation import Federation, measure, run
 from llmagentos.journal import Journal
 from llmagentos.lm.distributed import Leader, follow
@@ -76,7 +77,8 @@ def play(parts: Federation, session: Session, command: Command, display: Display
     publish(folder, journal, session)
     loss = next((r["loss"] for r in reversed(journal.reports())), None)
     with Trackers(session.settings, folder) as trackers:
-        for report in run(parts):
+        rounds = asynchrony.run if session.settings.server.asynchronous else run
+        for report in rounds(parts):
             folder.summary.unlink(missing_ok=True)
             publish(folder, journal, session)
             write_report(folder.path)

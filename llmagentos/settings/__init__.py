@@ -9,6 +9,7 @@ from llmagentos.settings.local import LocalSettings
 from llmagentos.settings.model import LoraSettings, ModelSettings
 from llmagentos.settings.run import RunSettings
 from llmagentos.settings.server import ServerSettings
+from llmagentos.settings.terms import RowSettings, Terms
 
 __all__ = [
     "CodecSettings",
@@ -21,6 +22,8 @@ __all__ = [
     "ModelSettings",
     "PartitionSettings",
     "RaySettings",
+    "RowSettings",
     "RunSettings",
     "ServerSettings",
+    "Terms",
 ]
