@@ -79,7 +79,15 @@ def test_flowers_app_starters_install_by_the_name_that_is_guarded(name):
         starter.install_from_fab = install
 
 
+def test_a_missing_key_is_named_before_anything_starts(tmp_path):
+    make_certificates(tmp_path, ["localhost"])
+    with pytest.raises(SettingError, match=r"north\.pub: no such file; docs/deployment.md"):
+        Link(tmp_path / "server", Address(tmp_path), {"north": tmp_path / "north.pub"})
+    assert not (tmp_path / "server").exists()
+
+
 def test_a_taken_port_is_named(tmp_path):
+    make_certificates(tmp_path, ["localhost"])
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

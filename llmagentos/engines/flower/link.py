@@ -48,11 +48,12 @@ class Address:
 class Link:
     """A SuperLink with TLS that knows the agents' keys; ``folder`` outlives every process.
 
-    Raises ``SettingError`` where a port is taken.
+    Raises ``SettingError`` where a port is taken or a file is missing.
     """
 
     def __init__(self, folder: Path, address: Address, keys: Mapping[str, Path]) -> None:
         self.folder, self.address = folder.absolute(), address
+        check_files(address, keys)
         self.home = self.folder / "home"
         self.home.mkdir(parents=True, exist_ok=True)
         self._check_port()
@@ -160,6 +161,14 @@ class Link:
         for program in reversed(self.programs):
             program.end()
         shutil.rmtree(self.home / "apps", ignore_errors=True)
+
+
+def check_files(address: Address, keys: Mapping[str, Path]) -> None:
+    """Raise ``SettingError`` that names the first certificate or public key that is not there."""
+    names = ("ca.pem", "server.pem", "server.key")
+    for path in [*(address.certificates / name for name in names), *keys.values()]:
+        if not path.is_file():
+            raise SettingError(f"{path}: no such file; docs/deployment.md says how to make it")
 
 
 def flower_settings(home: Path, relay: Path) -> dict[str, str]:
