@@ -1,6 +1,7 @@
 """The recipes as a user runs them, on the smoke settings: what they leave, and after a crash."""
 
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -254,6 +255,15 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(tmp_path):
     assert "3,584 of 94,208" in said.read_text()
     assert "57,344 up" in said.read_text()
     assert list(tmp_path.iterdir()) == [said]
+
+
+def test_the_plan_of_scaffold_has_twice_the_bytes_and_that_of_uneven_agents_their_steps(tmp_path):
+    said = tmp_path / "said"
+    assert exit_code_of(tune, scaffold_words(tmp_path, "--dry-run"), told=said) == 0
+    assert "114,688 up, 114,688 down" in said.read_text()
+    words = words_for(tmp_path, "--dry-run", "--local.steps_by_agent", "{bank: 7}")
+    assert exit_code_of(tune, words, told=said) == 0
+    assert re.search(r"optimizer steps in all\s+26\b", said.read_text())
 
 
 @pytest.mark.parametrize(

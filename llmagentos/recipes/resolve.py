@@ -27,8 +27,8 @@ def resolved(settings: RunSettings) -> RunSettings:
     ``threads``: the cores that this process may use, shared with its agent's others.
     ``model.device`` and ``model.dtype``: a GPU and bfloat16 where there are, else the CPU and
     float32. ``local.precision``: bf16 on such a GPU.
-    ``lora``: that of ``init_adapter`` where one is given. ``server.lr``: 1 for fedavg and fedavgm,
-    else 0.03. ``schedule_rounds``: ``rounds``.
+    ``lora``: that of ``init_adapter`` where one is given. ``server.lr``: that of its strategy.
+    ``schedule_rounds``: ``rounds``.
     """
     device = choose_device(settings.model)
     start = settings.init_adapter
@@ -62,7 +62,8 @@ def with_trainer(settings: RunSettings, single: LoraTrainer) -> RunSettings:
     many as ``cohort.memory_gb`` holds. Where agents cannot train side by side it is single, and
     the log says why if cohort was asked for.
     """
-    against = obstacle(single)
+    waits = "agents that do not wait for each other have no batch in common"
+    against = waits if settings.server.asynchronous else obstacle(single)
     if settings.trainer == "cohort" and against:
         log.warning("trainer='cohort': %s; agents train one by one", against)
     positions = settings.local.batch * settings.corpus.max_tokens
