@@ -19,8 +19,8 @@ def compare(session: Session, trainer: Trainer, folder: Path) -> dict[str, Any]:
     """Held-out losses by silo of local-only adapters and of a central one.
 
     Each is a federation of one, with a journal of its own, so it resumes like any other run.
-    Local-only trains the same steps, where there are no common rounds the mean of the agents'; central
-    as many as all agents together. Nothing is coded, as nothing would travel.
+    Local-only trains the same steps, or those of the mean agent where there are no common rounds;
+    central as many as all agents together. Nothing is coded, as nothing would travel.
     """
     updates = session.settings.server.updates(len(session.silos)) / len(session.silos)
     rounds = session.settings.rounds
