@@ -90,6 +90,11 @@ class ServerSettings:
         """Whether agents have no common rounds."""
         return self.strategy in ("fedbuff", "fedasync")
 
+    def updates(self, agents: int) -> int:
+        """How many updates a round is made of, where there are so many agents."""
+        alone = {"fedbuff": self.buffer, "fedasync": 1}
+        return alone.get(self.strategy, max(1, round(self.fraction * agents)))
+
     @property
     def counting(self) -> str:
         """What an update's weight counts, given how agents are drawn."""

@@ -23,7 +23,8 @@ AverageAndStep = Callable[..., kernels.StepPass[State]]
 class Step:
     """The rows that move the global adapter, ``n`` times ``(d,)``, and how much each counts.
 
-    A row is an array, or coded and decoded where it is read. ``weights`` sum to 1.
+    A row is an array, or coded and decoded where it is read. ``weights`` sum to 1, until a
+    ``combine`` makes others of them.
     ``squared_norms`` are those that were found when the rows came in, where they are known: a row
     whose norm differs has changed on the disk. ``metrics`` are those of the updates, ``beside`` the
     rows of the further vectors that they carry, by name, and ``share`` is how large a part of all
