@@ -7,6 +7,7 @@ namespace llmagentos {
 namespace {
 
 constexpr std::size_t group_limit = 4;
+constexpr std::size_t pair_limit = 2;
 
 struct Eight {
     __m256d low, high;
@@ -50,6 +51,12 @@ Eight widen<Element::bfloat16>(const std::byte* values) {
 // sum + a b, where a b is exact.
 Eight add_exact(Eight sum, Eight a, Eight b) {
     return {_mm256_fmadd_pd(a.low, b.low, sum.low), _mm256_fmadd_pd(a.high, b.high, sum.high)};
+}
+
+Eight add_squared_difference(Eight sum, Eight a, Eight b) {
+    const __m256d low = _mm256_sub_pd(a.low, b.low), high = _mm256_sub_pd(a.high, b.high);
+    return {_mm256_add_pd(sum.low, _mm256_mul_pd(low, low)),
+            _mm256_add_pd(sum.high, _mm256_mul_pd(high, high))};
 }
 
 }  // namespace

@@ -7,6 +7,7 @@ namespace llmagentos {
 namespace {
 
 constexpr std::size_t group_limit = 8;
+constexpr std::size_t pair_limit = 4;
 
 struct Eight {
     __m512d values;
@@ -46,6 +47,11 @@ Eight widen<Element::bfloat16>(const std::byte* values) {
 // sum + a b, where a b is exact.
 Eight add_exact(Eight sum, Eight a, Eight b) {
     return {_mm512_fmadd_pd(a.values, b.values, sum.values)};
+}
+
+Eight add_squared_difference(Eight sum, Eight a, Eight b) {
+    const __m512d gap = _mm512_sub_pd(a.values, b.values);
+    return {_mm512_add_pd(sum.values, _mm512_mul_pd(gap, gap))};
 }
 
 }  // namespace

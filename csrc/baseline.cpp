@@ -7,6 +7,7 @@ namespace llmagentos {
 namespace {
 
 constexpr std::size_t group_limit = 2;
+constexpr std::size_t pair_limit = 2;
 
 struct Eight {
     double values[8];
@@ -47,6 +48,14 @@ Eight widen(const std::byte* values) {
 // sum + a b, where a b is exact.
 Eight add_exact(Eight sum, Eight a, Eight b) {
     for (std::size_t j = 0; j < 8; ++j) sum.values[j] += a.values[j] * b.values[j];
+    return sum;
+}
+
+Eight add_squared_difference(Eight sum, Eight a, Eight b) {
+    for (std::size_t j = 0; j < 8; ++j) {
+        const double gap = a.values[j] - b.values[j];
+        sum.values[j] += gap * gap;
+    }
     return sum;
 }
 

@@ -4,6 +4,10 @@
 
 #include <type_traits>
 
+#include "order.hpp"
+#include "pairs.hpp"
+#include "ring.hpp"
+
 namespace llmagentos {
 namespace {
 
@@ -171,7 +175,11 @@ constexpr InstructionSet instruction_set(std::string_view name) {
             .adam = steps_of<Adam>(),
             .yogi = steps_of<Yogi>(),
             .adagrad = steps_of<Adagrad>(),
-            .proximal = proximal};
+            .proximal = proximal,
+            .trimmed_mean = trimmed_mean,
+            .squared_distances = sum_pairs<SquaredDifference>,
+            .inner_products = sum_pairs<Product>,
+            .ring_sum = ring_sum};
 }
 
 }  // namespace

@@ -1,0 +1,133 @@
+// Sums over one chunk for every pair of rows. The rows of a block are widened to float64 once and
+// are then read from the caches, in small groups against small groups.
+// Part of chunk.hpp, and local to each instruction set as that is.
+#pragma once
+
+namespace llmagentos {
+namespace {
+
+// The first pair_limit sizes of a group; pair_limit^2 sums of eight fit the registers.
+struct PairGroup {
+    std::size_t first, count;
+};
+
+using BlockAhead = Ahead<block_size / floats_per_line>;
+
+struct SquaredDifference {
+    static Eight add(Eight sum, Eight a, Eight b) { return add_squared_difference(sum, a, b); }
+    static constexpr bool with_itself = false;
+};
+
+struct Product {
+    static Eight add(Eight sum, Eight a, Eight b) { return add_exact(sum, a, b); }
+    static constexpr bool with_itself = true;
+};
+
+using WideRow = double[block_size];
+
+// sums[i n + k] += the block's sum for rows i of the one group and k of the other. With `triangle`
+// both groups are one, and only k > i, or k >= i, counts.
+template <class Term, std::size_t rows, std::size_t columns, bool triangle>
+void add_pairs(double* sums, std::size_t n, const WideRow* left, const WideRow* right,
+               BlockAhead& ahead) {
+    const auto counts = [](std::size_t i, std::size_t k) {
+        return !triangle || k > i || (Term::with_itself && k == i);
+    };
+    Eight totals[rows][columns];
+    for (auto& line : totals) {
+        for (Eight& total : line) total = fill(0.0);
+    }
+    for (std::size_t j = 0; j < block_size; j += lane_count) {
+        ahead.ask();
+#pragma GCC unroll 4
+        for (std::size_t i = 0; i < rows; ++i) {
+            const Eight a = load(left[i] + j);
+#pragma GCC unroll 4
+            for (std::size_t k = 0; k < columns; ++k) {
+                if (counts(i, k)) totals[i][k] = Term::add(totals[i][k], a, load(right[k] + j));
+            }
+        }
+    }
+    for (std::size_t i = 0; i < rows; ++i) {
+        for (std::size_t k = 0; k < columns; ++k) {
+            if (!counts(i, k)) continue;
+            Lanes lanes;
+            store(lanes.data(), totals[i][k]);
+            sums[i * n + k] += fold_lanes(lanes);
+        }
+    }
+}
+
+using AddPairs = void (*)(double* sums, std::size_t n, const WideRow* left, const WideRow* right,
+                          BlockAhead& ahead);
+
+template <class Term, std::size_t rows, std::size_t... columns>
+constexpr AddPairs add_pairs_of(std::index_sequence<columns...>, std::size_t count) {
+    constexpr AddPairs by_count[] = {add_pairs<Term, rows, columns + 1, false>...};
+    return by_count[count - 1];
+}
+
+template <class Term, std::size_t... rows>
+constexpr AddPairs add_pairs_of(std::index_sequence<rows...> all, std::size_t left,
+                                std::size_t right, bool triangle) {
+    constexpr AddPairs triangles[] = {add_pairs<Term, rows + 1, rows + 1, true>...};
+    const AddPairs rectangles[] = {add_pairs_of<Term, rows + 1>(all, right)...};
+    return triangle ? triangles[left - 1] : rectangles[left - 1];
+}
+
+// Calls visit(first, count) for groups of about the same size.
+template <class Visit>
+void for_each_group(std::size_t n, const Visit& visit) {
+    std::size_t first = 0;
+    for (std::size_t left = (n + pair_limit - 1) / pair_limit; left > 0; --left) {
+        const std::size_t count = (n - first + left - 1) / left;
+        visit(first, count);
+        first += count;
+    }
+}
+
+template <class Term>
+void add_all_pairs(double* sums, std::size_t n, const WideRow* wide, BlockAhead& ahead) {
+    constexpr std::make_index_sequence<pair_limit> sizes;
+    for_each_group(n, [&](std::size_t i, std::size_t rows) {
+        for_each_group(n, [&](std::size_t k, std::size_t columns) {
+            if (k < i) return;
+            const auto add = add_pairs_of<Term>(sizes, rows, columns, i == k);
+            add(sums + i * n + k, n, wide + i, wide + k, ahead);
+        });
+    });
+}
+
+template <Element element>
+void widen_block(double* wide, const std::byte* values) {
+    for (std::size_t j = 0; j < block_size; j += lane_count) {
+        store(wide + j, widen<element>(values + j * bytes_of(element)));
+    }
+}
+
+// Missing values at the end of a row are zero.
+void widen_block(double* wide, Row row, Span block) {
+    Padded padded;
+    const auto* values =
+        block.count == block_size ? at(row, block.start) : padded.copy(0, row, block);
+    if (row.element == Element::float32) {
+        widen_block<Element::float32>(wide, values);
+    } else if (row.element == Element::float16) {
+        widen_block<Element::float16>(wide, values);
+    } else {
+        widen_block<Element::bfloat16>(wide, values);
+    }
+}
+
+template <class Term>
+void sum_pairs(double* sums, double* room, std::span<const Row> rows, Chunk chunk) {
+    auto* wide = reinterpret_cast<WideRow*>(room);
+    for_each_span(chunk.start, chunk.stop, block_size, [&](Span block) {
+        for (std::size_t k = 0; k < rows.size(); ++k) widen_block(wide[k], rows[k], block);
+        BlockAhead ahead(rows, block.start + block_size);
+        add_all_pairs<Term>(sums, rows.size(), wide, ahead);
+    });
+}
+
+}  // namespace
+}  // namespace llmagentos
