@@ -9,9 +9,15 @@
 
 namespace llmagentos {
 
-enum class Element : std::uint8_t { float32, float16, bfloat16 };
+enum class Element : std::uint8_t { float32, float16, bfloat16, int8 };
 
-constexpr std::size_t bytes_of(Element element) { return element == Element::float32 ? 4 : 2; }
+constexpr std::size_t bytes_of(Element element) {
+    if (element == Element::int8) return 1;
+    return element == Element::float32 ? 4 : 2;
+}
+
+// Values of an int8 row that share a scale; value j belongs to scale j / scale_group.
+constexpr std::size_t scale_group = 128;
 
 // Squared norms are added in one order: value j of a block goes to lane j mod 8, a lane adds its
 // values from first to last, the lanes are folded in halves, and then blocks are added from first
@@ -58,6 +64,11 @@ constexpr float from_float16(std::uint16_t bits) {
     const std::uint32_t large = magnitude < 0x7c00u ? normal : special;
     return std::bit_cast<float>(
         sign | (magnitude < 0x0400u ? std::bit_cast<std::uint32_t>(subnormal) : large));
+}
+
+// What a byte of an int8 row stands for: one product, rounded to float32.
+constexpr float from_int8(std::int8_t byte, float scale) {
+    return static_cast<float>(byte) * scale;
 }
 
 constexpr bool is_finite(float value) {

@@ -14,10 +14,12 @@
 
 namespace llmagentos {
 
-// d values of one type, at any alignment; d is the length of the vector beside it.
+// d values of one type, at any alignment; d is the length of the vector beside it. An int8 row has
+// a float32 scale for every scale_group of its values, at any alignment too.
 struct Row {
     const std::byte* values;
     Element element;
+    const std::byte* scales = nullptr;
 };
 
 // squared_norm = sum_j x[j]^2 in float64, in the order of arithmetic.hpp; NaN where x has one.

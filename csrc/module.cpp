@@ -8,7 +8,7 @@
 namespace llmagentos {
 namespace {
 
-Pass py_weighted_sum(const InstructionSet& set, Array out, const std::vector<Array>& rows,
+Pass py_weighted_sum(const InstructionSet& set, Array out, const std::vector<py::object>& rows,
                      const std::vector<double>& weights, unsigned threads) {
     require_weights(weights, rows.size());
     const auto sums = output<float>(out, size_of(out));
@@ -19,7 +19,7 @@ Pass py_weighted_sum(const InstructionSet& set, Array out, const std::vector<Arr
 }
 
 Pass py_average_step(const InstructionSet& set, Array out, const Array& anchor, double lr,
-                     const std::vector<Array>& rows, const std::vector<double>& weights,
+                     const std::vector<py::object>& rows, const std::vector<double>& weights,
                      unsigned threads) {
     require_weights(weights, rows.size());
     const auto stepped = output<float>(out, size_of(out));
@@ -30,15 +30,15 @@ Pass py_average_step(const InstructionSet& set, Array out, const Array& anchor, 
     return unzip(stats);
 }
 
-Stats py_inspect(const InstructionSet& set, const Array& row, unsigned threads) {
-    const std::size_t size = size_of(row);
+Stats py_inspect(const InstructionSet& set, const py::object& row, unsigned threads) {
+    const std::size_t size = row_size(row);
     const Row values = row_of(row, size);
     RowStats stats;
     without_gil([&] { stats = inspect(values, size, {threads, set}); });
     return {stats.squared_norm, stats.nonfinite};
 }
 
-Stats py_accumulate(const InstructionSet& set, Array sums, const Array& row, double weight,
+Stats py_accumulate(const InstructionSet& set, Array sums, const py::object& row, double weight,
                     unsigned threads) {
     require_weights({weight}, 1);
     const auto totals = output<double>(sums, size_of(sums));
@@ -110,7 +110,7 @@ void py_step(const InstructionSet& set, std::vector<Array> out, const std::vecto
 template <class Rule>
 Pass py_average_and_step(const InstructionSet& set, std::vector<Array> out,
                          const std::vector<Array>& before, const std::vector<double>& rates,
-                         const std::vector<Array>& rows, const std::vector<double>& weights,
+                         const std::vector<py::object>& rows, const std::vector<double>& weights,
                          unsigned threads) {
     require_weights(weights, rows.size());
     const State state = state_of(out, before, is_adaptive<Rule>, false);

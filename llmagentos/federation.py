@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import ceil, fsum
 from typing import Any
@@ -15,6 +15,7 @@ from llmagentos.errors import Damaged, DivergedError, QuorumError, Refused
 from llmagentos.gate import admit, cap_weights
 from llmagentos.journal import Answer, Journal
 from llmagentos.messages import Kind, Task, decode
+from llmagentos.patience import Patience
 from llmagentos.round_report import RoundReport, change_norm, mean_loss, training_facts
 from llmagentos.seeds import generator
 from llmagentos.state import ServerState
@@ -31,6 +32,7 @@ class Plan:
     """How long a run is, its seed, who counts for how much, and what agents are told.
 
     ``settings`` are those of the tasks by kind; without ``evaluate`` rounds are not evaluated.
+    ``deadline_s`` and ``resend_s`` are those of ``ServerSettings``.
     """
 
     run: str
@@ -38,17 +40,23 @@ class Plan:
     seed: int = 0
     quorum: float = 0.5
     weighting: str = "examples"
+    deadline_s: float | None = None
+    resend_s: float | None = None
     settings: Mapping[Kind, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Federation:
-    """The parts of a run: an algorithm, who carries its messages, what remembers, and the plan."""
+    """The parts of a run: an algorithm, who carries its messages, what remembers, and the plan.
+
+    ``clock`` gives seconds that only grow.
+    """
 
     strategy: Strategy
     engine: Engine
     journal: Journal
     plan: Plan
+    clock: Callable[[], float] = time.monotonic
 
 
 def run(parts: Federation) -> Iterator[RoundReport]:
@@ -61,7 +69,7 @@ def run(parts: Federation) -> Iterator[RoundReport]:
 
 def play_round(state: ServerState, parts: Federation) -> tuple[ServerState, RoundReport]:
     """The next state: drawn agents train, what counts is combined, and the round is closed."""
-    start = time.monotonic()
+    start = parts.clock()
     strategy, journal = parts.strategy, parts.journal
     rng = generator(parts.plan.seed, "cohort", state.round)
     tasks = [task_for(a, "fit", state, parts) for a in strategy.sample(parts.engine.roster, rng)]
@@ -75,7 +83,7 @@ def play_round(state: ServerState, parts: Federation) -> tuple[ServerState, Roun
         round=state.round,
         loss=mean_loss(losses),
         agents=losses,
-        seconds=round(time.monotonic() - start, 3),
+        seconds=round(parts.clock() - start, 3),
         bytes_down=sum(vector.nbytes for task in tasks for vector in task.vectors.values()),
         update_norm=change_norm(state, advanced),
         refused=journal.refusals(state.round, "fit"),
@@ -120,14 +128,16 @@ def task_for(agent: str, kind: Kind, state: ServerState, parts: Federation) -> T
 
 
 def ask(tasks: Sequence[Task], parts: Federation) -> None:
-    """Every task has its answer in the journal, good or refused."""
-    engine, journal = parts.engine, parts.journal
+    """Every task has its answer in the journal, good or refused; at the deadline, as too late."""
+    engine, journal, plan = parts.engine, parts.journal, parts.plan
     waiting = {task.agent: task for task in tasks if not journal.answered(task)}
+    journal.ask(list(waiting.values()))
     damaged: Counter[str] = Counter()
-    for task in waiting.values():
-        engine.send(task)
-    while waiting:
-        replies = engine.poll()
+    patience = Patience(plan.deadline_s, plan.resend_s, parts.clock)
+    while waiting and not patience.over:
+        for agent in patience.due(waiting):
+            engine.send(waiting[agent])
+        replies = engine.poll(patience.left(waiting))
         with journal.together():
             for agent, body in replies:
                 if agent not in waiting:
@@ -137,20 +147,28 @@ def ask(tasks: Sequence[Task], parts: Federation) -> None:
                 except Damaged as error:
                     damaged[agent] += 1
                     settled = damaged[agent] == ATTEMPTS
-                    again = waiting[agent]
-                    refuse(again, error, journal) if settled else engine.send(again)
+                    refuse(waiting[agent], error, journal) if settled else patience.again(agent)
                 if settled:
                     del waiting[agent]
+    with journal.together():
+        for task in waiting.values():
+            refuse(task, Refused(f"no answer within {plan.deadline_s:g} s"), journal)
 
 
 def settle(body: bytes, task: Task, parts: Federation) -> bool:
-    """Whether the task now has its answer; an earlier answer that came again is dropped.
+    """Whether the task now has its answer; one to an earlier task, late or again, is dropped.
 
     Raises ``Damaged`` when the bytes are no answer at all.
     """
     answer = decode(body)
     same_source = (answer.run, answer.agent) == (task.run, task.agent)
     if same_source and parts.journal.repeats(answer, task):
+        log.info(
+            "%s of agent %r, round %d: late or again; dropped",
+            answer.kind,
+            answer.agent,
+            answer.round,
+        )
         return False
     heaviest = parts.engine.roster[task.agent].weight(parts.plan.weighting)
     try:

@@ -6,7 +6,7 @@ from math import inf, isfinite
 from statistics import median
 
 from llmagentos import kernels
-from llmagentos.codecs import asked_codec, blocks, codec_of
+from llmagentos.codecs import asked_codec, codec_of, in_place
 from llmagentos.errors import Refused
 from llmagentos.messages import Failure, Task, Update
 
@@ -43,7 +43,7 @@ def _check_delta(update: Update, task: Task, heaviest: float) -> float:
         raise Refused(f"weight {update.weight:g} is not in (0, {heaviest:g}]")
     row = codec_of(asked_codec(task.settings)).read(update.vectors, size)
     squared_norm, nonfinite = 0.0, 0
-    for _, (values,) in blocks([row]):
+    for _, (values,) in in_place([row]):
         found = kernels.inspect(values)
         squared_norm += found.squared_norm
         nonfinite += found.nonfinite

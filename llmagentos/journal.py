@@ -9,6 +9,7 @@ import json
 import logging
 import secrets
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,7 +35,12 @@ SCHEMA = (
     "CREATE TABLE IF NOT EXISTS answers"
     " (round INTEGER, kind TEXT, agent TEXT, body TEXT, squared_norm REAL, refused TEXT,"
     " PRIMARY KEY (round, kind, agent))",
+    "CREATE TABLE IF NOT EXISTS asked"
+    " (round INTEGER, kind TEXT, agent TEXT, since REAL, PRIMARY KEY (round, kind, agent))",
 )
+
+PATIENCE_S = 1.0
+"""How long a journal waits for a folder that another process looks into for a moment."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self._lock = FileLock(folder / "lock", timeout=0)
+        self._lock = FileLock(folder / "lock", timeout=PATIENCE_S)
         try:
             self._lock.acquire()
         except Timeout:
@@ -121,6 +127,13 @@ class Journal:
         except Damaged as error:
             raise JournalError(f"the state of round {round_} is lost: {error}") from error
         return restored(round_, Layout.from_json(layout), vectors)
+
+    def ask(self, tasks: Sequence[Task]) -> None:
+        """Note who is asked and since when, for those who look at the run."""
+        asked = [(task.round, task.kind, task.agent, time.time()) for task in tasks]
+        with unbroken(), self._transaction():
+            for row in asked:
+                self._execute("INSERT OR IGNORE INTO asked VALUES (?, ?, ?, ?)", row)
 
     def repeats(self, answer: Update | Failure, task: Task) -> bool:
         """Whether it answers not this task but another one that has its answer."""

@@ -10,14 +10,15 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "llmagentos"
 
 ROWS = [
+    {"__main__"},
     {"recipes", "api"},
     {"federation"},
     {"engines", "round_report"},
     {"strategies", "gate", "journal", "memory", "lm", "publish", "report"},
-    {"messages", "state", "store"},
+    {"messages", "progress", "state", "store"},
     {"adapter", "codecs", "corpus", "kernels"},
-    {"settings", "packages", "folders"},
-    {"files", "interrupts", "seeds"},
+    {"settings", "packages", "folders", "scaled"},
+    {"files", "interrupts", "patience", "seeds"},
     {"errors"},
 ]
 """From the top down: a module imports from its own package or from a lower row."""

@@ -8,7 +8,7 @@ from llmagentos.codecs.codec import Codec, Parts
 from llmagentos.codecs.container import pack, unpack
 from llmagentos.codecs.dense import bf16, fp16, fp32
 from llmagentos.codecs.int8 import int8
-from llmagentos.codecs.rows import CodedRow, Row, blocks
+from llmagentos.codecs.rows import CodedRow, Row, blocks, in_place
 from llmagentos.codecs.top_k import top_k
 from llmagentos.settings import CodecSettings
 
@@ -20,6 +20,7 @@ __all__ = [
     "asked_codec",
     "blocks",
     "codec_of",
+    "in_place",
     "pack",
     "unpack",
 ]

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_Row = NDArray[Any]
+_Row = NDArray[Any] | tuple[NDArray[np.int8], NDArray[np.float32]]
 _Float32s = NDArray[np.float32]
 _Float64s = NDArray[np.float64]
 _Vectors = Sequence[_Float32s]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 from llmagentos.kernels import arrays
-from llmagentos.kernels.arrays import ArrayOrTensor
+from llmagentos.kernels.arrays import RowLike
 from llmagentos.kernels.steps import Adaptive, Momentum, inputs, outputs
 from llmagentos.kernels.twin import twin
 
@@ -30,7 +30,7 @@ class StepPass(Generic[State]):
 
 def average_momentum_step(  # noqa: PLR0913 (keyword-only)
     state: Momentum,
-    rows: Sequence[ArrayOrTensor],
+    rows: Sequence[RowLike],
     weights: Sequence[float],
     *,
     lr: float,
@@ -47,7 +47,7 @@ def average_momentum_step(  # noqa: PLR0913 (keyword-only)
 def average_adaptive_step(  # noqa: PLR0913 (keyword-only)
     rule: Literal["adam", "yogi", "adagrad"],
     state: Adaptive,
-    rows: Sequence[ArrayOrTensor],
+    rows: Sequence[RowLike],
     weights: Sequence[float],
     *,
     lr: float,
@@ -65,7 +65,7 @@ def average_adaptive_step(  # noqa: PLR0913 (keyword-only)
 def _average_and(  # noqa: PLR0913 (keyword-only)
     rule: str,
     state: State,
-    rows: Sequence[ArrayOrTensor],
+    rows: Sequence[RowLike],
     weights: Sequence[float],
     *,
     rates: tuple[float, ...],
@@ -74,11 +74,13 @@ def _average_and(  # noqa: PLR0913 (keyword-only)
 ) -> StepPass[State]:
     *moments, w = state
     before = inputs(w=w, **dict(zip(state._fields, moments, strict=False)))
-    checked = arrays.rows(rows, before["w"].size)
+    checked = arrays.rows_in_place(rows, before["w"].size)
     factors = arrays.weights_of(weights, len(checked))
-    taken = before | {f"rows[{k}]": row for k, row in enumerate(checked)}
+    taken = before | arrays.named(checked)
     after = outputs(len(before), out, taken)
     count = arrays.threads_for(sum(vector.nbytes for vector in taken.values()), threads)
     step = getattr(twin, f"average_{rule}_step")
-    norms, nonfinite = step(after, list(before.values()), rates, checked, factors, count)
+    norms, nonfinite = step(
+        after, list(before.values()), rates, arrays.passed(checked), factors, count
+    )
     return StepPass(type(state)(*after), tuple(norms), tuple(nonfinite))

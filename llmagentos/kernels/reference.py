@@ -1,10 +1,11 @@
 """What every kernel means, in plain NumPy: the native twin gives the same bits.
 
-Rows are ``(d,)`` float32, float16 or bfloat16; weights are rounded to 29 significant bits, so that
-a product with a value is exact; sums are float64 in the order of the rows and are rounded to
-float32 once; every NaN that is written is the one quiet NaN ``0x7fc00000``. Rounding is
-to nearest even, nothing is contracted, denormals are kept. ``_threads`` only keeps the
-signatures alike.
+Rows are ``(d,)`` float32, float16 or bfloat16, or a pair of ``(d,)`` int8 values and float32
+scales, one for every 128, that stands for their products, rounded to float32. Weights are rounded
+to 29 significant bits, so that a product with a value is exact; sums are float64 in the order of
+the rows and are rounded to float32 once; every NaN that is written is the one quiet NaN
+``0x7fc00000``. Rounding is to nearest even, nothing is contracted, denormals are kept. ``_threads``
+only keeps the signatures alike.
 """
 
 import math
@@ -14,7 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Row = NDArray[Any]
+from llmagentos.scaled import ScaledRow
+
+Dense = NDArray[Any]
+Row = Dense | tuple[NDArray[np.int8], NDArray[np.float32]]
 Float32s = NDArray[np.float32]
 Float64s = NDArray[np.float64]
 Stats = tuple[list[float], list[int]]
@@ -46,13 +50,17 @@ def exact_weight(weight: float) -> float:
     return math.ldexp(round(math.ldexp(mantissa, 29)), exponent - 29)
 
 
+def _dense(row: Row) -> Dense:
+    return ScaledRow(*row)[:] if isinstance(row, tuple) else row
+
+
 def _sum_in_order(values: Float64s) -> Float64s:
     """Sums along the first axis, from first to last."""
     last: Float64s = np.add.accumulate(values, axis=0)[-1]
     return last
 
 
-def _chunk_norm(chunk: Row) -> float:
+def _chunk_norm(chunk: Dense) -> float:
     """Sum of squares of at most ``CHUNK`` values: lanes, halves, blocks in order."""
     squares = np.zeros((-(-chunk.size // BLOCK), BLOCK // LANES, LANES))
     squares.reshape(-1)[: chunk.size] = np.square(chunk.astype(np.float64))
@@ -65,10 +73,11 @@ def _chunk_norm(chunk: Row) -> float:
 @np.errstate(all="ignore")
 def inspect(row: Row, _threads: int = 1) -> tuple[float, int]:
     """The squared norm of a row in float64 and the number of its values that are not finite."""
+    values = _dense(row)
     norm = 0.0
     nonfinite = 0
-    for start in range(0, row.size, CHUNK):
-        chunk = row[start : start + CHUNK]
+    for start in range(0, values.size, CHUNK):
+        chunk = values[start : start + CHUNK]
         norm += _chunk_norm(chunk)
         nonfinite += int(np.count_nonzero(~np.isfinite(chunk.astype(np.float32))))
     return norm, nonfinite
@@ -77,8 +86,9 @@ def inspect(row: Row, _threads: int = 1) -> tuple[float, int]:
 @np.errstate(all="ignore")
 def accumulate(sums: Float64s, row: Row, weight: float, _threads: int = 1) -> tuple[float, int]:
     """``sums += weight * row``, ``(d,)`` float64 in place; the row's norm and bad values."""
-    sums += exact_weight(weight) * row.astype(np.float64)
-    return inspect(row)
+    values = _dense(row)
+    sums += exact_weight(weight) * values.astype(np.float64)
+    return inspect(values)
 
 
 def _sum(size: int, rows: Sequence[Row], weights: Sequence[float]) -> tuple[Float64s, Stats]:

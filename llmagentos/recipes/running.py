@@ -1,5 +1,7 @@
 """A tuning run from its first measurement to its report."""
 
+import logging
+
 from llmagentos.engines import CodingTrainer, InProcessEngine
 from llmagentos.federation import Federation, measure, run
 from llmagentos.journal import Journal
@@ -7,7 +9,9 @@ from llmagentos.lm.distributed import Leader, follow
 from llmagentos.recipes.command import Command, dump_settings
 from llmagentos.recipes.comparing import compare
 from llmagentos.recipes.display import Display
+from llmagentos.recipes.log_file import log_file
 from llmagentos.recipes.plan import plan_tables
+from llmagentos.recipes.prometheus import prometheus
 from llmagentos.recipes.publishing import publish
 from llmagentos.recipes.resolve import resolved
 from llmagentos.recipes.run_folder import name_taken
@@ -16,6 +20,8 @@ from llmagentos.recipes.summary import summarise
 from llmagentos.recipes.trackers import Trackers, check_trackers
 from llmagentos.report import print_summary, round_line, write_report
 from llmagentos.strategies import strategy_of
+
+log = logging.getLogger(__name__)
 
 
 def carry_out(command: Command, examples: Examples, display: Display, *, first: bool) -> None:
@@ -45,7 +51,8 @@ def federate(session: Session, command: Command, display: Display) -> None:
         engine = InProcessEngine(coding, session.roster)
         plan = plan_of(settings, run_id)
         parts = Federation(strategy_of(settings.server), engine, journal, plan)
-        play(parts, session, command, display)
+        with log_file(folder.log), prometheus(settings.prometheus, folder.path):
+            play(parts, session, command, display)
         measure("measure", journal.state(), parts)
         publish(folder, journal, session)
         compared = folder.comparison(len(journal.reports()))
@@ -71,5 +78,7 @@ def play(parts: Federation, session: Session, command: Command, display: Display
             publish(folder, journal, session)
             write_report(folder.path)
             trackers.log(report)
-            display.line(round_line(vars(report), rounds=parts.plan.rounds, previous=loss))
+            line = round_line(vars(report), rounds=parts.plan.rounds, previous=loss)
+            log.info(line, extra={"event": "closed", **vars(report)})
+            display.line(line)
             loss = report.loss

@@ -10,13 +10,13 @@ import torch
 from accelerate import PartialState
 from peft import PeftModel
 
-from llmagentos.adapter import Adapter, Layout
+from llmagentos.adapter import Adapter, Layout, initial_vector
 from llmagentos.corpus import Example, Silo, tokenize_silos
 from llmagentos.federation import Plan
 from llmagentos.lm.allocator import keep_freed_memory
 from llmagentos.lm.batches import target_tokens
 from llmagentos.lm.cohort import CohortTrainer
-from llmagentos.lm.lora import adapter_config, attach, initial_vector, layout_of
+from llmagentos.lm.lora import adapter_config, attach, layout_of
 from llmagentos.lm.model_adapter import adapter_vector
 from llmagentos.lm.models import Base, load_base
 from llmagentos.lm.precision import accelerator_for
@@ -132,5 +132,7 @@ def plan_of(settings: RunSettings, run: str) -> Plan:
         seed=settings.seed,
         quorum=settings.server.quorum,
         weighting=counting,
+        deadline_s=settings.server.deadline_s,
+        resend_s=settings.server.resend_s,
         settings=told,
     )

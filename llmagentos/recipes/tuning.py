@@ -10,6 +10,8 @@ from llmagentos.corpus import read_silos
 from llmagentos.recipes.command import Command, Recipe, read_command
 from llmagentos.recipes.display import Display
 from llmagentos.recipes.exits import exit_code
+from llmagentos.recipes.log_file import log_to_terminal
+from llmagentos.recipes.prometheus import check_prometheus
 
 
 def main(recipe: Recipe, words: Sequence[str] | None = None) -> int:
@@ -27,7 +29,8 @@ def main(recipe: Recipe, words: Sequence[str] | None = None) -> int:
 def tune(command: Command) -> None:
     """Check what can be checked early, then load the model and do what was asked."""
     first = first_process()
-    logging.basicConfig(format="%(message)s", level=logging.WARNING if first else logging.ERROR)
+    log_to_terminal(logging.WARNING if first else logging.ERROR)
+    check_prometheus(command.settings.prometheus)
     examples = read_silos(command.settings.corpus, command.settings.seed)
     with Display(quiet=not first) as display:
         # Importing torch takes seconds, which a wrong setting or corpus should not cost.

@@ -53,6 +53,9 @@ class RunSettings:
     """Keep the agents' updates in the journal after their round is published."""
     trackers: list[str] = field(default_factory=list)
     """Trackers of accelerate that get the metrics: tensorboard, mlflow, wandb."""
+    prometheus: str | None = None
+    """HOST:PORT where Prometheus reads the run's numbers, as in 127.0.0.1:9464; nowhere unless
+    given."""
 
     def __post_init__(self) -> None:
         require(self.rounds >= 1, "rounds", self.rounds, "needs at least 1")

@@ -31,6 +31,11 @@ class ServerSettings:
     drawn so count alike, else a large agent would count twice."""
     quorum: float = 0.5
     """Share of the drawn agents whose updates must count for a round to close."""
+    deadline_s: float | None = None
+    """Seconds that agents have for an answer; who is later is refused in that round, and the round
+    closes if it has its quorum. The server waits as long as it takes unless given."""
+    resend_s: float | None = None
+    """Seconds of silence after which an agent is asked again; not at all unless given."""
 
     def __post_init__(self) -> None:
         require(self.lr is None or self.lr > 0, "server.lr", self.lr, "needs to be above 0")
@@ -41,6 +46,9 @@ class ServerSettings:
         for name in ("fraction", "quorum"):
             value = getattr(self, name)
             require(0 < value <= 1, f"server.{name}", value, "needs to lie in (0, 1]")
+        for name in ("deadline_s", "resend_s"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"server.{name}", value, "needs to be above 0")
 
     @property
     def server_lr(self) -> float:

@@ -2,17 +2,21 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llmagentos import kernels
 from llmagentos.adapter import Vector
-from llmagentos.codecs import Row, blocks
+from llmagentos.codecs import Row, in_place
 from llmagentos.errors import JournalError
 from llmagentos.messages import Roster
 from llmagentos.state import ServerState
+
+State = TypeVar("State", kernels.Momentum, kernels.Adaptive)
+
+AverageAndStep = Callable[..., kernels.StepPass[State]]
+"""A server's rule on the weighted sum of rows: ``rule(before, rows, weights, out=after)``."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +48,34 @@ class Step:
         )
         return out
 
-    def sweep(self, kernel: Callable[[slice, list[NDArray[Any]]], kernels.Pass]) -> None:
+    def taken(self, before: State, rule: AverageAndStep[State]) -> State:
+        """The state of a server optimizer after this step: average and step in one pass."""
+        after = type(before)(*map(np.empty_like, before))
+        self.sweep(
+            lambda columns, rows: rule(
+                _cut(before, columns), rows, self.weights, out=_cut(after, columns)
+            )
+        )
+        return after
+
+    def sweep(
+        self, kernel: Callable[[slice, list[Any]], kernels.Pass | kernels.StepPass[Any]]
+    ) -> None:
         """Every value of every row has passed through a kernel, once and in order.
 
-        It gets a range of columns and the rows' values there: all of them where rows are arrays.
+        It gets a range of columns and the rows' values there: all of them where it can read the
+        rows in place.
         Raises ``JournalError`` if the rows are not what came in.
         """
         norms = np.zeros(len(self.rows))
-        for columns, rows in blocks(self.rows):
+        for columns, rows in in_place(self.rows):
             norms += kernel(columns, rows).squared_norms
         if self.squared_norms and tuple(norms) != self.squared_norms:
             raise JournalError("an update has changed on the disk after it was accepted")
+
+
+def _cut(state: State, columns: slice) -> State:
+    return type(state)(*(vector[columns] for vector in state))
 
 
 @dataclass(frozen=True)
