@@ -165,6 +165,7 @@ constexpr RuleSteps<Rule> steps_of() {
 constexpr InstructionSet instruction_set(std::string_view name) {
     return {.name = name,
             .group_limit = group_limit,
+            .run_limit = run_limit,
             .weighted_sum = weighted_sum,
             .average_step = average_step,
             .inspect = inspect,

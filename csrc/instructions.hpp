@@ -63,7 +63,7 @@ using SumPairs = void (*)(double* sums, double* room, std::span<const Row>, Chun
 // Functions named as in kernels.hpp, for one chunk.
 struct InstructionSet {
     std::string_view name;
-    std::size_t group_limit;
+    std::size_t group_limit, run_limit;
 
     void (*weighted_sum)(std::span<float> out, const Cohort&, Chunk, Scratch);
     void (*average_step)(std::span<float> out, std::span<const float> anchor, double lr,

@@ -1,8 +1,7 @@
-// Order statistics of one chunk: the rows of a part are sorted value by value in the first cache.
+// Order statistics of one chunk: the rows of a part are sorted value by value in the first cache,
+// runs of run_limit rows in registers, and the runs are merged.
 // Part of chunk.hpp, and local to each instruction set as that is.
 #pragma once
-
-#include <limits>
 
 #include "network.hpp"
 
@@ -10,90 +9,127 @@ namespace llmagentos {
 namespace {
 
 constexpr std::size_t order_width = 64;
-constexpr std::size_t order_ahead = 2;
+constexpr std::size_t order_ahead = 2 * order_width;
 
-using Sorted = float[order_width];
+using SortedRow = float[order_width];
 
 // Cache lines of all rows that are asked for one by one, `lines` of each row.
 template <std::size_t lines>
 class Ahead {
   public:
-    Ahead(std::span<const Row> rows, std::size_t start) {
-        for (std::size_t k = 0; k < rows.size(); ++k) values_[k] = at(rows[k], start);
-        last_ = rows.size() * lines;
-    }
+    Ahead(std::span<const Row> rows, std::size_t start) : rows_(rows), start_(start) {}
 
     [[gnu::always_inline]] void ask() {
-        if (next_ == last_) return;
-        __builtin_prefetch(values_[next_ / lines] + next_ % lines * line_bytes, 0, 2);
+        if (next_ == rows_.size() * lines) return;
+        __builtin_prefetch(at(rows_[next_ / lines], start_) + next_ % lines * line_bytes, 0, 2);
         ++next_;
     }
 
   private:
-    const std::byte* values_[sorted_rows_limit];
-    std::size_t next_ = 0, last_;
+    std::span<const Row> rows_;
+    std::size_t start_, next_ = 0;
 };
 
-// Values that min and max put in order whatever the order of their arguments: NaN counts as Inf and
-// -0 as 0.
-constexpr float sortable(float value) {
-    constexpr float inf = std::numeric_limits<float>::infinity();
-    return (value < inf ? value : inf) + 0.0f;
+using PartAhead = Ahead<order_width / floats_per_line>;
+
+// Where a part of a row can be read: as it lies, else from `room`.
+const std::byte* place_of(Row row, Span part, std::size_t size, Room& room) {
+    const bool as_it_lies = row.element != Element::int8 && part.count == size;
+    return as_it_lies ? at(row, part.start) : room.copy(0, row, part, size);
 }
 
+// Widened to float64 for the squares, and made sortable.
 template <Element element>
-void load_sortable(float* __restrict room, Lanes& squares, const std::byte* values) {
-    double wide[order_width];
+void load_sortable(float* sorted, Lanes& squares, const std::byte* values) {
+    constexpr std::size_t width = sizeof(Floats) / sizeof(float);
+    float exact[order_width];
+    const float* floats = exact;
+    if constexpr (element == Element::float32) floats = reinterpret_cast<const float*>(values);
     Eight square = load(squares.data());
     for (std::size_t j = 0; j < order_width; j += lane_count) {
         const Eight x = widen<element>(values + j * bytes_of(element));
         square = add_exact(square, x, x);
-        if constexpr (element != Element::float32) store(wide + j, x);
+        if constexpr (element != Element::float32) store_floats(exact + j, x);
     }
     store(squares.data(), square);
-    if constexpr (element == Element::float32) {
-        std::memcpy(room, values, sizeof(Sorted));
-        for (std::size_t j = 0; j < order_width; ++j) room[j] = sortable(room[j]);
+    for (std::size_t j = 0; j < order_width; j += width) {
+        store_floats(sorted + j, sortable(load_floats(floats + j)));
+    }
+}
+
+void load_sortable(float* sorted, Lanes& squares, Row row, Span part) {
+    Room room;
+    const std::byte* values = place_of(row, part, order_width, room);
+    if (row.element == Element::float16) {
+        load_sortable<Element::float16>(sorted, squares, values);
+    } else if (row.element == Element::bfloat16) {
+        load_sortable<Element::bfloat16>(sorted, squares, values);
     } else {
-        for (std::size_t j = 0; j < order_width; ++j) {
-            room[j] = sortable(static_cast<float>(wide[j]));
+        load_sortable<Element::float32>(sorted, squares, values);
+    }
+}
+
+void exchange(Floats& low, Floats& high) {
+    const Floats a = low, b = high;
+    low = smaller(a, b);
+    high = larger(a, b);
+}
+
+void exchange(float* low, float* high) {
+    constexpr std::size_t width = sizeof(Floats) / sizeof(float);
+#pragma GCC unroll 8
+    for (std::size_t j = 0; j < order_width; j += width) {
+        Floats a = load_floats(low + j), b = load_floats(high + j);
+        exchange(a, b);
+        store_floats(low + j, a);
+        store_floats(high + j, b);
+    }
+}
+
+template <std::size_t n, std::size_t... c>
+[[gnu::always_inline]] inline void sort_in_registers(Floats* rows, std::index_sequence<c...>) {
+    (exchange(rows[sorting_network<n>[c].low], rows[sorting_network<n>[c].high]), ...);
+}
+
+template <std::size_t n>
+void sort_run(SortedRow* rows, PartAhead& ahead) {
+    constexpr std::size_t width = sizeof(Floats) / sizeof(float);
+    constexpr std::make_index_sequence<comparators_to_sort<n>> comparators;
+    for (std::size_t j = 0; j < order_width; j += width) {
+        Floats here[n];
+#pragma GCC unroll 16
+        for (std::size_t k = 0; k < n; ++k) {
+            ahead.ask();
+            here[k] = load_floats(rows[k] + j);
         }
+        sort_in_registers<n>(here, comparators);
+#pragma GCC unroll 16
+        for (std::size_t k = 0; k < n; ++k) store_floats(rows[k] + j, here[k]);
     }
 }
 
-void load_sortable(float* room, Lanes& squares, Row row, Span part) {
-    Padded padded;
-    const bool whole = part.count == order_width;
-    const std::byte* values = whole ? at(row, part.start) : padded.copy(0, row, part);
-    if (row.element == Element::float32) {
-        load_sortable<Element::float32>(room, squares, values);
-    } else if (row.element == Element::float16) {
-        load_sortable<Element::float16>(room, squares, values);
-    } else {
-        load_sortable<Element::bfloat16>(room, squares, values);
-    }
+template <std::size_t... n>
+void sort_run(std::index_sequence<n...>, SortedRow* rows, std::size_t count, PartAhead& ahead) {
+    static constexpr void (*by_count[])(SortedRow*, PartAhead&) = {sort_run<n + 1>...};
+    by_count[count - 1](rows, ahead);
 }
 
-constexpr float smaller(float a, float b) { return a < b ? a : b; }
-constexpr float larger(float a, float b) { return a > b ? a : b; }
-
-void exchange(float* __restrict low, float* __restrict high) {
-    for (std::size_t j = 0; j < order_width; ++j) {
-        const float a = low[j], b = high[j];
-        low[j] = smaller(a, b);
-        high[j] = larger(a, b);
-    }
+void sort(SortedRow* rows, std::size_t n, std::span<const Comparator> network, PartAhead& ahead) {
+    constexpr std::make_index_sequence<run_limit> counts;
+    for_each_span(0, n, run_limit,
+                  [&](Span run) { sort_run(counts, rows + run.start, run.count, ahead); });
+    for (const Comparator each : network) exchange(rows[each.low], rows[each.high]);
 }
 
 // The mean of `count` rows, added from the first to the last.
-void write_mean(float* __restrict room, const Sorted* rows, std::size_t count) {
+void write_mean(float* __restrict mean, const SortedRow* rows, std::size_t count) {
     double sums[order_width];
     for (std::size_t j = 0; j < order_width; ++j) sums[j] = double{rows[0][j]};
     for (std::size_t k = 1; k < count; ++k) {
         for (std::size_t j = 0; j < order_width; ++j) sums[j] += double{rows[k][j]};
     }
     const double share = 1.0 / static_cast<double>(count);
-    for (std::size_t j = 0; j < order_width; ++j) room[j] = narrow(sums[j] * share);
+    for (std::size_t j = 0; j < order_width; ++j) mean[j] = narrow(sums[j] * share);
 }
 
 void trimmed_mean(std::span<float> out, const Order& order, const Cohort& all, Chunk chunk,
@@ -102,17 +138,12 @@ void trimmed_mean(std::span<float> out, const Order& order, const Cohort& all, C
     const std::size_t n = cohort.rows.size();
     Output output(out, chunk.start);
     measure_chunk(cohort, chunk, scratch, [&](Span part) {
-        alignas(line_bytes) Sorted rows[sorted_rows_limit];
+        alignas(line_bytes) SortedRow rows[sorted_rows_limit];
         for (std::size_t k = 0; k < n; ++k) {
             load_sortable(rows[k], scratch.squares[k], cohort.rows[k], part);
         }
-        Ahead<order_width / floats_per_line> ahead(cohort.rows,
-                                                   part.start + order_ahead * order_width);
-        for (const Comparator& each : order.network) {
-            ahead.ask();
-            exchange(rows[each.low], rows[each.high]);
-        }
-        for (std::size_t line = 0; line < 4 * n; ++line) ahead.ask();
+        PartAhead ahead(cohort.rows, part.start + order_ahead);
+        sort(rows, n, order.network, ahead);
         write_mean(output.room(), rows + order.trim, n - 2 * order.trim);
         output.put(part.count);
     });

@@ -107,15 +107,14 @@ void widen_block(double* wide, const std::byte* values) {
 
 // Missing values at the end of a row are zero.
 void widen_block(double* wide, Row row, Span block) {
-    Padded padded;
-    const auto* values =
-        block.count == block_size ? at(row, block.start) : padded.copy(0, row, block);
-    if (row.element == Element::float32) {
-        widen_block<Element::float32>(wide, values);
-    } else if (row.element == Element::float16) {
+    Room room;
+    const std::byte* values = place_of(row, block, block_size, room);
+    if (row.element == Element::float16) {
         widen_block<Element::float16>(wide, values);
-    } else {
+    } else if (row.element == Element::bfloat16) {
         widen_block<Element::bfloat16>(wide, values);
+    } else {
+        widen_block<Element::float32>(wide, values);
     }
 }
 

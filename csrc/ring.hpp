@@ -28,8 +28,8 @@ void add_ring_rows(std::uint32_t* __restrict sums, const std::byte* const* value
 template <std::size_t... n>
 void add_ring_rows(std::index_sequence<n...>, std::uint32_t* sums, const std::byte* const* values,
                    std::size_t count) {
-    constexpr void (*by_count[])(std::uint32_t*,
-                                 const std::byte* const*) = {add_ring_rows<n + 1>...};
+    static constexpr void (*by_count[])(std::uint32_t*,
+                                        const std::byte* const*) = {add_ring_rows<n + 1>...};
     by_count[count - 1](sums, values);
 }
 
