@@ -3,7 +3,7 @@
 namespace llmagentos {
 namespace {
 
-Pass py_trimmed_mean(const InstructionSet& set, Array out, const std::vector<Array>& rows,
+Pass py_trimmed_mean(const InstructionSet& set, Array out, const std::vector<py::object>& rows,
                      std::size_t trim, unsigned threads) {
     require(rows.size() <= sorted_rows_limit, "there are more than 256 rows to sort");
     require(trim < rows.size() && 2 * trim < rows.size(), "trim leaves no row");
@@ -17,10 +17,10 @@ Pass py_trimmed_mean(const InstructionSet& set, Array out, const std::vector<Arr
 using OfPairs = void (*)(std::span<double>, std::span<const Row>, std::size_t, Workers);
 
 template <OfPairs of_pairs>
-void py_pairs(const InstructionSet& set, Array matrix, const std::vector<Array>& rows,
+void py_pairs(const InstructionSet& set, Array matrix, const std::vector<py::object>& rows,
               unsigned threads) {
     const auto sums = output<double>(matrix, rows.size() * rows.size());
-    const std::size_t size = rows.empty() ? 0 : size_of(rows[0]);
+    const std::size_t size = rows.empty() ? 0 : row_size(rows[0]);
     const auto values = rows_of(rows, size);
     without_gil([&] { of_pairs(sums, values, size, {threads, set}); });
 }

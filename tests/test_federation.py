@@ -15,8 +15,19 @@ from llmagentos.errors import DivergedError, QuorumError
 from llmagentos.federation import measure, run
 from llmagentos.journal import Journal
 from llmagentos.messages import Enrolled, answer, encode
-from llmagentos.strategies import fedadagrad, fedadam, fedavg, fedavgm, fedyogi
-from tests.quadratics import CURVATURE, Quadratic, Shuffled, federation
+from llmagentos.strategies import (
+    fedadagrad,
+    fedadam,
+    fedavg,
+    fedavgm,
+    fedyogi,
+    krum,
+    median,
+    multi_krum,
+    norm_clipping,
+    trimmed_mean,
+)
+from tests.quadratics import CURVATURE, FIVE, Quadratic, Shuffled, federation
 
 STRATEGIES = {
     "fedavg": fedavg,
@@ -24,8 +35,14 @@ STRATEGIES = {
     "fedadam": fedadam,
     "fedyogi": fedyogi,
     "fedadagrad": fedadagrad,
+    "median": median,
+    "trimmed_mean": lambda: trimmed_mean(2),
+    "krum": lambda: krum(1),
+    "multi_krum": lambda: multi_krum(1),
+    "norm_clipping": lambda: norm_clipping(1.0),
 }
 ROSTER = {name: Enrolled() for name in CURVATURE}
+FIVE_AGENTS = {name: Enrolled() for name in FIVE}
 
 
 def final(parts):
@@ -53,15 +70,17 @@ class Tampered(InProcessEngine):
 @pytest.mark.parametrize("name", STRATEGIES)
 @pytest.mark.parametrize("seed", range(3))
 def test_order_and_repeats_of_answers_change_no_bit(tmp_path, name, seed):
-    plain, _ = final(federation(tmp_path / "plain", strategy=STRATEGIES[name]()))
-    engine = Shuffled(Quadratic(), ROSTER, seed)
-    mixed, _ = final(federation(tmp_path / "mixed", strategy=STRATEGIES[name](), engine=engine))
+    ordered = InProcessEngine(Quadratic(curvature=FIVE), FIVE_AGENTS)
+    plain, _ = final(federation(tmp_path / "a", strategy=STRATEGIES[name](), engine=ordered))
+    engine = Shuffled(Quadratic(curvature=FIVE), FIVE_AGENTS, seed)
+    mixed, _ = final(federation(tmp_path / "b", strategy=STRATEGIES[name](), engine=engine))
     assert mixed == plain
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_zero_deltas_leave_the_adapter(tmp_path, name):
-    parts = federation(tmp_path, strategy=STRATEGIES[name](), trainer=Quadratic(steps=0))
+    engine = InProcessEngine(Quadratic(steps=0, curvature=FIVE), FIVE_AGENTS)
+    parts = federation(tmp_path, strategy=STRATEGIES[name](), engine=engine)
     list(run(parts))
     assert parts.journal.state().adapter.vector.tolist() == [5.0]
 

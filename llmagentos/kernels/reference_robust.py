@@ -15,7 +15,8 @@ from llmagentos.kernels.reference_sums import (
     Row,
     Stats,
     chunk_sum,
-    inspect,
+    dense,
+    inspect_all,
     narrow,
     sum_in_order,
 )
@@ -25,7 +26,7 @@ Ring = NDArray[np.uint32]
 
 def sortable(row: Row) -> Float32s:
     """The values as they are sorted: NaN counts as Inf and -0 as 0."""
-    wide = row.astype(np.float32)
+    wide = dense(row).astype(np.float32)
     return np.where(np.isnan(wide), np.float32(np.inf), wide) + np.float32(0)
 
 
@@ -38,8 +39,7 @@ def trimmed_mean(out: Float32s, rows: Sequence[Row], trim: int, _threads: int = 
     ordered = np.sort([sortable(row) for row in rows], axis=0)[trim : len(rows) - trim]
     sums = sum_in_order(ordered.astype(np.float64))
     out[:] = narrow(sums * (1.0 / len(ordered)))
-    stats = [inspect(row) for row in rows]
-    return [norm for norm, _ in stats], [nonfinite for _, nonfinite in stats]
+    return inspect_all(rows)
 
 
 Term = Callable[[Float64s, Float64s], Float64s]
@@ -49,13 +49,14 @@ Term = Callable[[Float64s, Float64s], Float64s]
 def _sum_pairs(matrix: Float64s, rows: Sequence[Row], term: Term) -> None:
     """``matrix``, ``(n n,)``: the terms of rows i and k, in the order of the squared norms."""
     sums = matrix.reshape(len(rows), len(rows))
-    for i, left in enumerate(rows):
-        for k, right in enumerate(rows[: i + 1]):
-            total = 0.0
+    sums[:] = 0.0
+    wide = [dense(row).astype(np.float64) for row in rows]
+    for i, left in enumerate(wide):
+        for k, right in enumerate(wide[: i + 1]):
             for start in range(0, left.size, CHUNK):
-                here = (row[start : start + CHUNK].astype(np.float64) for row in (left, right))
-                total += chunk_sum(term(*here))
-            sums[i, k] = sums[k, i] = total
+                here = slice(start, start + CHUNK)
+                sums[i, k] += chunk_sum(term(left[here], right[here]))
+            sums[k, i] = sums[i, k]
 
 
 def squared_distances(matrix: Float64s, rows: Sequence[Row], _threads: int = 1) -> None:

@@ -27,8 +27,8 @@ def resolved(settings: RunSettings) -> RunSettings:
     ``threads``: the cores that this process may use, shared with its agent's others.
     ``model.device`` and ``model.dtype``: a GPU and bfloat16 where there are, else the CPU and
     float32. ``local.precision``: bf16 on such a GPU.
-    ``lora``: that of ``init_adapter`` where one is given. ``server.lr``: 1 for fedavg and fedavgm,
-    else 0.03. ``schedule_rounds``: ``rounds``.
+    ``lora``: that of ``init_adapter`` where one is given. ``server.lr``: 0.03 for fedadam,
+    fedyogi and fedadagrad, else 1. ``schedule_rounds``: ``rounds``.
     """
     device = choose_device(settings.model)
     start = settings.init_adapter

@@ -1,19 +1,36 @@
 """What the server does with the agents' updates."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from llmagentos.settings.checks import require
+
+ADAPTIVE = ("fedadam", "fedyogi", "fedadagrad")
+StrategyName = Literal[
+    "fedavg",
+    "fedavgm",
+    "fedadam",
+    "fedyogi",
+    "fedadagrad",
+    "median",
+    "trimmed_mean",
+    "krum",
+    "multi_krum",
+    "norm_clipping",
+]
 
 
 @dataclass(frozen=True)
 class ServerSettings:
     """Who takes part in a round, how updates are weighted, and the server's own step."""
 
-    strategy: Literal["fedavg", "fedavgm", "fedadam", "fedyogi", "fedadagrad"] = "fedavg"
-    """The server's optimizer over the averaged change (Reddi et al. 2021, arXiv:2003.00295)."""
+    strategy: StrategyName = "fedavg"
+    """What the server makes of the agents' changes: their mean, an optimizer's step along it
+    (Reddi et al. 2021, arXiv:2003.00295), or what some false updates cannot carry away."""
     lr: float | None = None
-    """The server's learning rate; 1 for fedavg and fedavgm, else 0.03, unless given."""
+    """The server's learning rate; 0.03 for fedadam, fedyogi and fedadagrad, else 1, unless
+    given."""
     momentum: float = 0.9
     """Momentum of fedavgm."""
     beta1: float = 0.9
@@ -22,6 +39,12 @@ class ServerSettings:
     """Decay of the second moment in fedadam and fedyogi."""
     tau: float = 1e-3
     """Adaptivity of fedadam, fedyogi and fedadagrad; the second moment starts at tau squared."""
+    trim: int = 1
+    """Values that trimmed_mean drops at either end of every coordinate."""
+    tolerated: int = 1
+    """False updates that krum and multi_krum put up with; they need twice as many and 3 in all."""
+    clip_norm: float = 1.0
+    """Norm to which norm_clipping shortens a longer update."""
     weighting: Literal["examples", "tokens", "uniform"] = "examples"
     """What an agent's weight counts: its training rows, their target tokens, or one each."""
     fraction: float = 1.0
@@ -40,6 +63,10 @@ class ServerSettings:
     def __post_init__(self) -> None:
         require(self.lr is None or self.lr > 0, "server.lr", self.lr, "needs to be above 0")
         require(self.tau > 0, "server.tau", self.tau, "needs to be above 0")
+        require(0 < self.clip_norm < inf, "server.clip_norm", self.clip_norm, "needs to be above 0")
+        for name in ("trim", "tolerated"):
+            value = getattr(self, name)
+            require(value >= 0, f"server.{name}", value, "needs to be 0 or more")
         for name in ("momentum", "beta1", "beta2"):
             value = getattr(self, name)
             require(0 <= value < 1, f"server.{name}", value, "needs to lie in [0, 1)")
@@ -55,7 +82,7 @@ class ServerSettings:
         """The server's learning rate, the default of its strategy unless given."""
         if self.lr is not None:
             return self.lr
-        return 1.0 if self.strategy in ("fedavg", "fedavgm") else 0.03
+        return 0.03 if self.strategy in ADAPTIVE else 1.0
 
     @property
     def counting(self) -> str:

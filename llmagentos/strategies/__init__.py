@@ -5,6 +5,13 @@ from dataclasses import replace
 from llmagentos.settings import ServerSettings
 from llmagentos.strategies.fedavg import draw, fedavg
 from llmagentos.strategies.fedopt import fedadagrad, fedadam, fedavgm, fedyogi
+from llmagentos.strategies.robust import (
+    krum,
+    median,
+    multi_krum,
+    norm_clipping,
+    trimmed_mean,
+)
 from llmagentos.strategies.step import Step, Strategy
 
 __all__ = [
@@ -16,7 +23,12 @@ __all__ = [
     "fedavg",
     "fedavgm",
     "fedyogi",
+    "krum",
+    "median",
+    "multi_krum",
+    "norm_clipping",
     "strategy_of",
+    "trimmed_mean",
 ]
 
 
@@ -30,6 +42,11 @@ def strategy_of(settings: ServerSettings) -> Strategy:
         "fedadam": lambda: fedadam(lr, *betas, tau),
         "fedyogi": lambda: fedyogi(lr, *betas, tau),
         "fedadagrad": lambda: fedadagrad(lr, tau),
+        "median": lambda: median(lr),
+        "trimmed_mean": lambda: trimmed_mean(settings.trim, lr),
+        "krum": lambda: krum(settings.tolerated, lr),
+        "multi_krum": lambda: multi_krum(settings.tolerated, lr),
+        "norm_clipping": lambda: norm_clipping(settings.clip_norm, lr),
     }[settings.strategy]()
     weighted = settings.sampling == "weighted"
     return replace(made, sample=draw(settings.fraction, weighted=weighted))

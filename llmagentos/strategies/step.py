@@ -23,7 +23,8 @@ AverageAndStep = Callable[..., kernels.StepPass[State]]
 class Step:
     """The rows that move the global adapter, ``n`` times ``(d,)``, and how much each counts.
 
-    A row is an array, or coded and decoded where it is read. ``weights`` sum to 1.
+    A row is an array, or coded and decoded where it is read. ``weights`` sum to 1, or to less where
+    rows are shortened.
     ``squared_norms`` are those that were found when the rows came in, where they are known: a row
     whose norm differs has changed on the disk.
     """
@@ -31,6 +32,11 @@ class Step:
     rows: Sequence[Row]
     weights: Sequence[float]
     squared_norms: tuple[float, ...] = ()
+
+    def only(self, kept: Sequence[int]) -> "Step":
+        """Some of the rows, which count alike."""
+        norms = tuple(self.squared_norms[k] for k in kept) if self.squared_norms else ()
+        return Step([self.rows[k] for k in kept], [1 / len(kept)] * len(kept), norms)
 
     def mean(self) -> Vector:
         """The weighted sum of the rows, ``(d,)``."""
@@ -84,7 +90,8 @@ class Strategy:
 
     ``sample`` draws a round's agents. ``dispatch`` says which vectors an agent gets. ``combine``
     makes one step of the weighted updates. ``advance`` takes it. ``needs`` is "sum" where the
-    weighted sum is enough and "rows" where single updates must be seen.
+    weighted sum is enough and "rows" where single updates must be seen. ``least`` is the number of
+    updates that ``combine`` cannot do without.
     """
 
     sample: Callable[[Roster, np.random.Generator], list[str]]
@@ -92,3 +99,4 @@ class Strategy:
     combine: Callable[[ServerState, Step], Step]
     advance: Callable[[ServerState, Step], ServerState]
     needs: Literal["rows", "sum"] = "sum"
+    least: int = 1
