@@ -13,21 +13,30 @@ constexpr std::size_t order_ahead = 2 * order_width;
 
 using SortedRow = float[order_width];
 
-// Cache lines of all rows that are asked for one by one, `lines` of each row.
+// Cache lines of all rows that are asked for one by one, `lines` of each row. What is asked for may
+// lie behind the end of a row: that is no access.
 template <std::size_t lines>
 class Ahead {
   public:
-    Ahead(std::span<const Row> rows, std::size_t start) : rows_(rows), start_(start) {}
+    Ahead(std::span<const Row> rows, std::size_t start) : rows_(rows), start_(start) { turn(); }
 
     [[gnu::always_inline]] void ask() {
-        if (next_ == rows_.size() * lines) return;
-        __builtin_prefetch(at(rows_[next_ / lines], start_) + next_ % lines * line_bytes, 0, 2);
-        ++next_;
+        __builtin_prefetch(place_, 0, 2);
+        place_ += line_bytes;
+        if (--left_ == 0) turn();
     }
 
   private:
+    // To the next row; after the last one, to nothing.
+    void turn() {
+        left_ = lines;
+        if (next_ == rows_.size()) return;
+        place_ = at(rows_[next_++], start_);
+    }
+
     std::span<const Row> rows_;
-    std::size_t start_, next_ = 0;
+    std::size_t start_, next_ = 0, left_ = 0;
+    const std::byte* place_ = nullptr;
 };
 
 using PartAhead = Ahead<order_width / floats_per_line>;
@@ -42,18 +51,18 @@ const std::byte* place_of(Row row, Span part, std::size_t size, Room& room) {
 template <Element element>
 void load_sortable(float* sorted, Lanes& squares, const std::byte* values) {
     constexpr std::size_t width = sizeof(Floats) / sizeof(float);
-    float exact[order_width];
-    const float* floats = exact;
-    if constexpr (element == Element::float32) floats = reinterpret_cast<const float*>(values);
+    float narrowed[order_width];
+    const bool as_it_lies = element == Element::float32;
+    const void* floats = as_it_lies ? static_cast<const void*>(values) : narrowed;
     Eight square = load(squares.data());
     for (std::size_t j = 0; j < order_width; j += lane_count) {
         const Eight x = widen<element>(values + j * bytes_of(element));
         square = add_exact(square, x, x);
-        if constexpr (element != Element::float32) store_floats(exact + j, x);
+        if (!as_it_lies) store_floats(narrowed + j, x);
     }
     store(squares.data(), square);
     for (std::size_t j = 0; j < order_width; j += width) {
-        store_floats(sorted + j, sortable(load_floats(floats + j)));
+        store_floats(sorted + j, sortable(load_floats(static_cast<const float*>(floats) + j)));
     }
 }
 
@@ -87,7 +96,8 @@ void exchange(float* low, float* high) {
 }
 
 template <std::size_t n, std::size_t... c>
-[[gnu::always_inline]] inline void sort_in_registers(Floats* rows, std::index_sequence<c...>) {
+[[gnu::always_inline]] inline void sort_in_registers([[maybe_unused]] Floats* rows,
+                                                     std::index_sequence<c...>) {
     (exchange(rows[sorting_network<n>[c].low], rows[sorting_network<n>[c].high]), ...);
 }
 

@@ -6,11 +6,7 @@
 namespace llmagentos {
 namespace {
 
-// The first pair_limit sizes of a group; pair_limit^2 sums of eight fit the registers.
-struct PairGroup {
-    std::size_t first, count;
-};
-
+// Groups have at most pair_limit rows: that many times that many sums of eight fit the registers.
 using BlockAhead = Ahead<block_size / floats_per_line>;
 
 struct SquaredDifference {
@@ -61,18 +57,20 @@ void add_pairs(double* sums, std::size_t n, const WideRow* left, const WideRow* 
 using AddPairs = void (*)(double* sums, std::size_t n, const WideRow* left, const WideRow* right,
                           BlockAhead& ahead);
 
-template <class Term, std::size_t rows, std::size_t... columns>
-constexpr AddPairs add_pairs_of(std::index_sequence<columns...>, std::size_t count) {
-    constexpr AddPairs by_count[] = {add_pairs<Term, rows, columns + 1, false>...};
-    return by_count[count - 1];
-}
+template <class Term>
+struct PairTable {
+    AddPairs rectangles[pair_limit][pair_limit];
+    AddPairs triangles[pair_limit];
+};
 
-template <class Term, std::size_t... rows>
-constexpr AddPairs add_pairs_of(std::index_sequence<rows...> all, std::size_t left,
-                                std::size_t right, bool triangle) {
-    constexpr AddPairs triangles[] = {add_pairs<Term, rows + 1, rows + 1, true>...};
-    const AddPairs rectangles[] = {add_pairs_of<Term, rows + 1>(all, right)...};
-    return triangle ? triangles[left - 1] : rectangles[left - 1];
+template <class Term, std::size_t... sizes>
+constexpr PairTable<Term> pair_table(std::index_sequence<sizes...>) {
+    PairTable<Term> table{{}, {add_pairs<Term, sizes + 1, sizes + 1, true>...}};
+    const auto fill_line = [&]<std::size_t rows>() {
+        ((table.rectangles[rows][sizes] = add_pairs<Term, rows + 1, sizes + 1, false>), ...);
+    };
+    (fill_line.template operator()<sizes>(), ...);
+    return table;
 }
 
 // Calls visit(first, count) for groups of about the same size.
@@ -88,11 +86,13 @@ void for_each_group(std::size_t n, const Visit& visit) {
 
 template <class Term>
 void add_all_pairs(double* sums, std::size_t n, const WideRow* wide, BlockAhead& ahead) {
-    constexpr std::make_index_sequence<pair_limit> sizes;
+    static constexpr PairTable<Term> table =
+        pair_table<Term>(std::make_index_sequence<pair_limit>());
     for_each_group(n, [&](std::size_t i, std::size_t rows) {
         for_each_group(n, [&](std::size_t k, std::size_t columns) {
             if (k < i) return;
-            const auto add = add_pairs_of<Term>(sizes, rows, columns, i == k);
+            const AddPairs add =
+                i == k ? table.triangles[rows - 1] : table.rectangles[rows - 1][columns - 1];
             add(sums + i * n + k, n, wide + i, wide + k, ahead);
         });
     });

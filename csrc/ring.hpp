@@ -7,21 +7,29 @@ namespace {
 constexpr std::size_t ring_limit = 8;
 constexpr std::size_t ring_bytes_ahead = 1024;
 
+std::uint32_t uint32_at(const std::byte* values, std::size_t j) {
+    std::uint32_t value;
+    std::memcpy(&value, values + j * sizeof value, sizeof value);
+    return value;
+}
+
 // sums[j] += q_0[j] + ... + q_{n-1}[j] for a whole block.
 template <std::size_t n>
 void add_ring_rows(std::uint32_t* __restrict sums, const std::byte* const* values) {
     constexpr std::size_t count = line_bytes / sizeof *sums;
+    const std::byte* places[n];
+    for (std::size_t k = 0; k < n; ++k) places[k] = values[k];
     for (std::size_t line = 0; line < block_size; line += count) {
-        std::uint32_t totals[count], here[count];
-        std::memcpy(totals, sums + line, line_bytes);
 #pragma GCC unroll 8
         for (std::size_t k = 0; k < n; ++k) {
-            const std::byte* place = values[k] + line * sizeof *sums;
-            __builtin_prefetch(place + ring_bytes_ahead);
-            std::memcpy(here, place, line_bytes);
-            for (std::size_t j = 0; j < count; ++j) totals[j] += here[j];
+            __builtin_prefetch(places[k] + line * sizeof *sums + ring_bytes_ahead);
         }
-        std::memcpy(sums + line, totals, line_bytes);
+        for (std::size_t j = line; j < line + count; ++j) {
+            std::uint32_t total = sums[j];
+#pragma GCC unroll 8
+            for (std::size_t k = 0; k < n; ++k) total += uint32_at(places[k], j);
+            sums[j] = total;
+        }
     }
 }
 

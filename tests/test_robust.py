@@ -1,5 +1,7 @@
 """Rules that liars cannot carry away: worked numbers, their properties, and too few agents."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -118,7 +120,7 @@ class Lying(Quadratic):
         true = super().update(task)
         if task.agent != "west":
             return true
-        return type(true)(**{**vars(true), "vectors": {"delta": true.vectors["delta"] * -1000}})
+        return replace(true, vectors={"delta": true.vectors["delta"] * -1000})
 
 
 @pytest.mark.parametrize("strategy", [median(), trimmed_mean(1), krum(1), multi_krum(1)])
