@@ -71,7 +71,7 @@ void store_floats(float* place, Eight eight) {
     _mm_storeu_ps(place, _mm256_cvtpd_ps(eight.low));
     _mm_storeu_ps(place + 4, _mm256_cvtpd_ps(eight.high));
 }
-Floats load_floats(const void* values) { return _mm256_loadu_ps(values); }
+Floats load_floats(const float* values) { return _mm256_loadu_ps(values); }
 void store_floats(float* place, Floats floats) { _mm256_storeu_ps(place, floats); }
 Floats smaller(Floats a, Floats b) { return _mm256_min_ps(a, b); }
 Floats larger(Floats a, Floats b) { return _mm256_max_ps(a, b); }

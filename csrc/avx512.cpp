@@ -65,7 +65,7 @@ Floats sortable(Floats floats) {
 void store_floats(float* place, Eight eight) {
     _mm256_storeu_ps(place, _mm512_maskz_cvtpd_ps(0xff, eight.values));
 }
-Floats load_floats(const void* values) { return _mm512_loadu_ps(values); }
+Floats load_floats(const float* values) { return _mm512_loadu_ps(values); }
 void store_floats(float* place, Floats floats) { _mm512_storeu_ps(place, floats); }
 Floats smaller(Floats a, Floats b) { return _mm512_min_ps(a, b); }
 Floats larger(Floats a, Floats b) { return _mm512_max_ps(a, b); }

@@ -74,7 +74,7 @@ void store_floats(float* place, Eight eight) {
     for (std::size_t j = 0; j < 8; ++j) place[j] = static_cast<float>(eight.values[j]);
 }
 
-Floats load_floats(const void* values) {
+Floats load_floats(const float* values) {
     Floats floats;
     std::memcpy(floats.values, values, sizeof floats.values);
     return floats;

@@ -53,7 +53,7 @@ void load_sortable(float* sorted, Lanes& squares, const std::byte* values) {
     constexpr std::size_t width = sizeof(Floats) / sizeof(float);
     float narrowed[order_width];
     const bool as_it_lies = element == Element::float32;
-    const void* floats = as_it_lies ? static_cast<const void*>(values) : narrowed;
+    const float* floats = as_it_lies ? reinterpret_cast<const float*>(values) : narrowed;
     Eight square = load(squares.data());
     for (std::size_t j = 0; j < order_width; j += lane_count) {
         const Eight x = widen<element>(values + j * bytes_of(element));
@@ -62,7 +62,7 @@ void load_sortable(float* sorted, Lanes& squares, const std::byte* values) {
     }
     store(squares.data(), square);
     for (std::size_t j = 0; j < order_width; j += width) {
-        store_floats(sorted + j, sortable(load_floats(static_cast<const float*>(floats) + j)));
+        store_floats(sorted + j, sortable(load_floats(floats + j)));
     }
 }
 
