@@ -22,8 +22,9 @@ from llmagentos.strategies import (
     strategy_of,
     trimmed_mean,
 )
-from tests.quadratics import FIVE, Quadratic, federation, first_state
+from tests.quadratics import FIVE, Quadratic, Shuffled, federation, first_state
 
+FIVE_AGENTS = {name: Enrolled() for name in FIVE}
 HONEST = [(1, 2, 3), (1.1, 2.1, 2.9), (0.9, 1.8, 3.2), (1.06, 2.03, 3.05), (1.2, 1.9, 2.8)]
 LIARS = [(10, -10, 50), (-8, 7, -20)]
 ROWS = [np.array(row, np.float32) for row in HONEST + LIARS]
@@ -113,6 +114,25 @@ def test_a_round_with_too_few_for_the_rule_can_be_resumed(tmp_path):
         list(run(federation(tmp_path, strategy=krum(1))))
 
 
+@pytest.mark.parametrize("strategy", [krum(1), multi_krum(1), trimmed_mean(2)])
+def test_order_and_repeats_of_five_answers_change_no_bit(tmp_path, strategy):
+    ends = []
+    for name, kind in (("ordered", InProcessEngine), ("shuffled", Shuffled)):
+        engine = kind(Quadratic(curvature=FIVE), FIVE_AGENTS)
+        parts = federation(tmp_path / name, strategy=strategy, engine=engine)
+        list(run(parts))
+        ends.append(parts.journal.state().adapter.vector.tobytes())
+    assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize("strategy", [krum(1), multi_krum(1)])
+def test_zero_deltas_of_five_leave_the_adapter(tmp_path, strategy):
+    engine = InProcessEngine(Quadratic(lr=0.0, curvature=FIVE), FIVE_AGENTS)
+    parts = federation(tmp_path, strategy=strategy, engine=engine)
+    list(run(parts))
+    assert parts.journal.state().adapter.vector.tolist() == [5.0]
+
+
 class Lying(Quadratic):
     """One of the five sends the opposite of its change, a thousandfold."""
 
@@ -125,8 +145,7 @@ class Lying(Quadratic):
 
 @pytest.mark.parametrize("strategy", [median(), trimmed_mean(1), krum(1), multi_krum(1)])
 def test_a_run_with_a_liar_ends_near_the_honest_optimum(tmp_path, strategy):
-    roster = {name: Enrolled() for name in FIVE}
-    engine = InProcessEngine(Lying(curvature=FIVE), roster)
+    engine = InProcessEngine(Lying(curvature=FIVE), FIVE_AGENTS)
     parts = federation(tmp_path, strategy=strategy, engine=engine, rounds=6)
     list(run(parts))
     assert -1.0 <= parts.journal.state().adapter.vector[0] <= 2.0

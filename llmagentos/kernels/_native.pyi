@@ -97,6 +97,15 @@ class Kernels:
         threads: int,
         /,
     ) -> None: ...
+    def train_step(
+        self,
+        training: _Vectors,
+        gradient: _Float32s,
+        scale: float,
+        rates: _Rates,
+        threads: int,
+        /,
+    ) -> None: ...
     def trimmed_mean(
         self, out: _Float32s, rows: Sequence[_Row], trim: int, threads: int, /
     ) -> _Stats: ...

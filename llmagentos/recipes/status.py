@@ -51,6 +51,7 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="python -m llmagentos.recipes.status",
         description=DESCRIPTION,
+        usage="%(prog)s [RUN] [--SETTING VALUE ...]",
         exit_on_error=False,
         allow_abbrev=False,
     )
