@@ -15,10 +15,10 @@ namespace llmagentos {
 // More rows than this are not sorted.
 constexpr std::size_t sorted_rows_limit = 256;
 
-// out[j] = the mean of the n - 2 trim middle ones of x_0[j], ..., x_{n-1}[j], where 2 trim < n. The
-// values are sorted with -0 below 0 and NaN above Inf, so that up to trim NaN are cut off as any
-// large value is. The middle ones are added in float64 from the smallest up, divided by their
-// number and rounded once. trim = (n - 1) / 2 gives the median. stats[k] describes row k.
+// out[j] = the mean of the n - 2 trim middle ones of x_0[j], ..., x_{n-1}[j], where 2 trim < n. NaN
+// counts as Inf and -0 as 0: up to trim NaN are cut off as any large value is. The middle ones are
+// added in float64 from the smallest up, times 1 over their number, and rounded once. With
+// trim = (n - 1) / 2 it is the median. stats[k] describes row k.
 void trimmed_mean(std::span<float> out, std::span<const Row> rows, std::size_t trim,
                   std::span<RowStats> stats, Workers workers);
 
