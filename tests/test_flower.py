@@ -118,7 +118,7 @@ def test_a_run_with_code_of_its_own_is_refused(carrier, tmp_path):
     write_shim(app)
     with (app / "shim.py").open("a") as shim:
         shim.write(f"open({str(trace)!r}, 'w')\n")
-    alien = carrier.link.flwr("run", str(app), "here")["run-id"]
+    alien = carrier.link.flwr.run(app)
     end = time.monotonic() + 60
     while "carries code" not in (told := details(carrier, alien)) and time.monotonic() < end:
         time.sleep(1)
