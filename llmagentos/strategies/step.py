@@ -38,6 +38,11 @@ class Step:
     beside: Mapping[str, "Step"] = field(default_factory=dict)
     share: float = 1.0
 
+    def only(self, kept: Sequence[int]) -> "Step":
+        """Some of the rows, which count alike."""
+        norms = tuple(self.squared_norms[k] for k in kept) if self.squared_norms else ()
+        return Step([self.rows[k] for k in kept], [1 / len(kept)] * len(kept), norms)
+
     def mean(self) -> Vector:
         """The weighted sum of the rows, ``(d,)``."""
         out = np.empty(len(self.rows[0]), np.float32)
@@ -91,7 +96,8 @@ class Strategy:
     ``sample`` draws a round's agents. ``dispatch`` says which vectors an agent gets. ``combine``
     makes one step of the weighted updates. ``advance`` takes it. ``needs`` is "sum" where the
     weighted sum is enough and "rows" where single updates must be seen. ``told`` is what the agents
-    are told of it in fit tasks: see ``Task``.
+    are told of it in fit tasks: see ``Task``. ``least`` is the number of updates that ``combine``
+    cannot do without.
     """
 
     sample: Callable[[Roster, np.random.Generator], list[str]]
@@ -100,3 +106,4 @@ class Strategy:
     advance: Callable[[ServerState, Step], ServerState]
     needs: Literal["rows", "sum"] = "sum"
     told: Mapping[str, Any] = field(default_factory=dict)
+    least: int = 1
