@@ -4,6 +4,9 @@ import logging
 
 from llmagentos.engines.carrier import Answer
 
+ATTEMPTS = 3
+"""How many processes of an agent may die over one body before its answer is empty."""
+
 log = logging.getLogger(__name__)
 
 

@@ -9,15 +9,12 @@ from collections.abc import Callable, Iterable
 from math import inf
 from multiprocessing.connection import Connection, wait
 
-from llmagentos.engines.answering import unbroken_answer
+from llmagentos.engines.answering import ATTEMPTS, unbroken_answer
 from llmagentos.engines.carrier import Answer, Parcel
 
 log = logging.getLogger(__name__)
 
 SPAWN = multiprocessing.get_context("spawn")
-
-ATTEMPTS = 3
-"""How many processes of an agent may die over one body before the agent counts as broken."""
 
 
 class ProcessCarrier:
