@@ -27,11 +27,13 @@ class Ahead {
     }
 
   private:
-    // To the next row; after the last one, to nothing.
+    // To the next row; after the last one, over that again: it is on its way already.
     void turn() {
         left_ = lines;
-        if (next_ == rows_.size()) return;
-        place_ = at(rows_[next_++], start_);
+        if (next_ < rows_.size())
+            place_ = at(rows_[next_++], start_);
+        else
+            place_ -= lines * line_bytes;
     }
 
     std::span<const Row> rows_;
@@ -102,14 +104,14 @@ template <std::size_t n, std::size_t... c>
 }
 
 template <std::size_t n>
-void sort_run(SortedRow* rows, PartAhead& ahead) {
+void sort_run(SortedRow* rows, PartAhead* ahead) {
     constexpr std::size_t width = sizeof(Floats) / sizeof(float);
     constexpr std::make_index_sequence<comparators_to_sort<n>> comparators;
     for (std::size_t j = 0; j < order_width; j += width) {
         Floats here[n];
 #pragma GCC unroll 16
         for (std::size_t k = 0; k < n; ++k) {
-            ahead.ask();
+            if (ahead) ahead->ask();
             here[k] = load_floats(rows[k] + j);
         }
         sort_in_registers<n>(here, comparators);
@@ -119,16 +121,22 @@ void sort_run(SortedRow* rows, PartAhead& ahead) {
 }
 
 template <std::size_t... n>
-void sort_run(std::index_sequence<n...>, SortedRow* rows, std::size_t count, PartAhead& ahead) {
-    static constexpr void (*by_count[])(SortedRow*, PartAhead&) = {sort_run<n + 1>...};
+void sort_run(std::index_sequence<n...>, SortedRow* rows, std::size_t count, PartAhead* ahead) {
+    static constexpr void (*by_count[])(SortedRow*, PartAhead*) = {sort_run<n + 1>...};
     by_count[count - 1](rows, ahead);
 }
 
+// Lines are asked for in whichever stage is long enough to hide them.
 void sort(SortedRow* rows, std::size_t n, std::span<const Comparator> network, PartAhead& ahead) {
     constexpr std::make_index_sequence<run_limit> counts;
-    for_each_span(0, n, run_limit,
-                  [&](Span run) { sort_run(counts, rows + run.start, run.count, ahead); });
-    for (const Comparator each : network) exchange(rows[each.low], rows[each.high]);
+    const bool many = network.size() > n * order_width / floats_per_line;
+    for_each_span(0, n, run_limit, [&](Span run) {
+        sort_run(counts, rows + run.start, run.count, many ? nullptr : &ahead);
+    });
+    for (const Comparator each : network) {
+        ahead.ask();
+        exchange(rows[each.low], rows[each.high]);
+    }
 }
 
 // The mean of `count` rows, added from the first to the last.
