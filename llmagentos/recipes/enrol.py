@@ -110,7 +110,9 @@ VERBS = {
     "list": Verb(ListRequest, show),
     "revoke": Verb(RevokeRequest, revoke),
 }
-USAGE = "usage: python -m llmagentos.recipes.enrol {key,add,list,revoke} [--SETTING VALUE ...]"
+USAGE = (
+    "usage: python -m llmagentos.recipes.enrol [--help] {key,add,list,revoke} [--SETTING VALUE ...]"
+)
 HELP = f"""{USAGE}
 
 key     make a private key, and print its public half; an agent and a coordinator have one each
