@@ -9,7 +9,7 @@ from math import ceil, fsum
 from typing import Any
 
 from llmagentos import kernels
-from llmagentos.codecs import asked_codec, codec_of
+from llmagentos.codecs import asked_codec, codec_of, read_all
 from llmagentos.engines import Engine
 from llmagentos.errors import Damaged, DivergedError, QuorumError, Refused
 from llmagentos.gate import admit, cap_weights
@@ -32,7 +32,8 @@ class Plan:
     """How long a run is, its seed, who counts for how much, and what agents are told.
 
     ``settings`` are those of the tasks by kind; without ``evaluate`` rounds are not evaluated.
-    ``deadline_s`` and ``resend_s`` are those of ``ServerSettings``.
+    ``by_agent`` is where an agent's fit tasks differ from the others'.
+    ``deadline_s``, ``resend_s`` and ``buffer`` are those of ``ServerSettings``.
     """
 
     run: str
@@ -42,7 +43,9 @@ class Plan:
     weighting: str = "examples"
     deadline_s: float | None = None
     resend_s: float | None = None
+    buffer: int = 1
     settings: Mapping[Kind, Mapping[str, Any]] = field(default_factory=dict)
+    by_agent: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def play_round(state: ServerState, parts: Federation) -> tuple[ServerState, Roun
     tasks = [task_for(a, "fit", state, parts) for a in strategy.sample(parts.engine.roster, rng)]
     ask(tasks, parts)
     members = decide(state.round, len(tasks), parts)
-    updates = weighted(members, tasks[0])
+    updates = weighted(members, tasks[0], len(parts.engine.roster))
     advanced = strategy.advance(state, strategy.combine(state, updates))
     check_finite(advanced)
     losses = {a: found["loss"] for a, found in measure("evaluate", advanced, parts).items()}
@@ -123,8 +126,15 @@ def task_for(agent: str, kind: Kind, state: ServerState, parts: Federation) -> T
         layout=state.adapter.layout,
         seed=parts.plan.seed,
         receipt=parts.journal.receipt(agent, state.round),
-        settings=parts.plan.settings[kind],
+        settings=told(agent, kind, parts),
     )
+
+
+def told(agent: str, kind: Kind, parts: Federation) -> dict[str, Any]:
+    """The settings of a task: the plan's, for training also the agent's own and the strategy's."""
+    common = dict(parts.plan.settings[kind])
+    own = {**parts.plan.by_agent.get(agent, {}), **parts.strategy.told}
+    return common | own if kind == "fit" else common
 
 
 def ask(tasks: Sequence[Task], parts: Federation) -> None:
@@ -208,16 +218,22 @@ def decide(round_: int, asked: int, parts: Federation) -> list[Answer]:
     return answers
 
 
-def weighted(answers: Sequence[Answer], task: Task) -> Step:
+def weighted(answers: Sequence[Answer], task: Task, enrolled: int) -> Step:
     """The deltas as rows in the order of their agents' names, with their shares.
 
-    They are coded as the task asked, and mapped from their files.
+    They are coded as the task asked, and mapped from their files; so is what came beside them.
+    ``enrolled`` agents could have been drawn.
     """
-    codec = codec_of(asked_codec(task.settings))
-    weights = cap_weights({a.update.agent: a.update.weight for a in answers})
-    total = fsum(weights.values())
+    codec, size = codec_of(asked_codec(task.settings)), task.layout.size
+    capped = cap_weights({a.update.agent: a.update.weight for a in answers})
+    total = fsum(capped.values())
+    weights = tuple(weight / total for weight in capped.values())
+    rows = [read_all(codec, answer.update.vectors, task.carried, size) for answer in answers]
     return Step(
-        rows=[codec.read(answer.update.vectors, task.layout.size) for answer in answers],
-        weights=tuple(weight / total for weight in weights.values()),
+        rows=[row["delta"] for row in rows],
+        weights=weights,
         squared_norms=tuple(answer.squared_norm for answer in answers),
+        metrics=[answer.update.metrics for answer in answers],
+        beside={name: Step([row[name] for row in rows], weights) for name in task.carried[1:]},
+        share=len(answers) / enrolled,
     )

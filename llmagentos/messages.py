@@ -25,6 +25,10 @@ class Task:
     ``CodecSettings``; for the two evaluations ``rows`` and ``batch``. ``seed`` is the run's, and
     what is drawn comes from it with agent and round. ``receipt`` is the last round of this agent
     that was counted.
+
+    Some strategies tell more: ``correction`` names what the agent adds to its gradients,
+    ``beside`` the vectors that it sends beside the delta, and ``normalised`` asks for the metric
+    ``step_weight``, how many whole steps the gradients of the round count for.
     """
 
     run: str
@@ -37,12 +41,18 @@ class Task:
     receipt: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """The names of the vectors that the answer to a fit task holds."""
+        return ("delta", *self.settings.get("beside", ()))
+
 
 @dataclass(frozen=True)
 class Update:
     """An agent's answer: ``vectors["delta"]`` is local minus global, ``(d,)`` float32.
 
-    Where the task asks for a codec, its parts stand there instead, such as ``delta.q``.
+    Where the task asks for a codec, its parts stand there instead, such as ``delta.q``; vectors
+    that the task wants beside it are coded alike.
     ``weight`` is what the agent counts for in an average; ``metrics`` are plain numbers.
     """
 

@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "llmagentos"
 ROWS = [
     {"__main__"},
     {"recipes", "api"},
+    {"asynchrony"},
     {"federation", "agent"},
     {"engines", "round_report"},
     {"strategies", "gate", "identity", "journal", "memory", "lm", "publish", "report", "tasks"},

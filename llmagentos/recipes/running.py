@@ -2,7 +2,8 @@
 
 import logging
 
-from llmagentos.engines import CodingTrainer, InProcessEngine
+from llmagentos import asynchrony
+from llmagentos.engines import InProcessEngine, with_memory
 from llmagentos.federation import Federation, measure, run
 from llmagentos.journal import Journal
 from llmagentos.lm.distributed import Leader, follow
@@ -47,8 +48,7 @@ def federate(session: Session, command: Command, display: Display) -> None:
             raise name_taken(folder)
         folder.begin(dump_settings(session.settings))
         run_id = journal.begin(session.layout, session.facts, session.first_state)
-        coding = CodingTrainer(trainer, folder.agents)
-        engine = InProcessEngine(coding, session.roster)
+        engine = InProcessEngine(with_memory(trainer, folder.agents), session.roster)
         plan = plan_of(settings, run_id)
         parts = Federation(strategy_of(settings.server), engine, journal, plan)
         with log_file(folder.log), prometheus(settings.prometheus, folder.path):
@@ -73,7 +73,8 @@ def play(parts: Federation, session: Session, command: Command, display: Display
     publish(folder, journal, session)
     loss = next((r["loss"] for r in reversed(journal.reports())), None)
     with Trackers(session.settings, folder) as trackers:
-        for report in run(parts):
+        rounds = asynchrony.run if session.settings.server.asynchronous else run
+        for report in rounds(parts):
             folder.summary.unlink(missing_ok=True)
             publish(folder, journal, session)
             write_report(folder.path)
