@@ -21,6 +21,7 @@ from cryptography.x509.oid import NameOID
 
 from llmagentos.corpus.own import own_examples
 from llmagentos.engines import CodingTrainer, InProcessEngine
+from llmagentos.engines.flower.certificates import make_node_key
 from llmagentos.engines.remote import RemoteEngine
 from llmagentos.federation import Federation, run
 from llmagentos.identity import Member, name_of, new_key, read_roster, write_key
@@ -60,6 +61,7 @@ def world(tmp_path_factory):
     keys = {name: new_key() for name in SCRIPTS}
     for name, key in keys.items():
         write_key(folder / f"{name}.key", key)
+    make_node_key(folder / "node.key")
     return SimpleNamespace(folder=folder, coordinator=coordinator, terms=agreed, keys=keys)
 
 
@@ -69,6 +71,7 @@ def words_for(world, name, home, *more):
         "terms": world.folder / "terms.yaml",
         "key": world.folder / f"{name}.key",
         "home": home / name,
+        "node_key": world.folder / "node.key",
     }
     return [f"--{key}={value}" for key, value in known.items()] + [*EASY, *more]
 
@@ -149,7 +152,7 @@ def checked(name, world, tmp_path, superlink, capsys, *more):
 def test_a_check_finds_nothing_wrong_where_nothing_is(name, world, tmp_path, superlink, capsys):
     code, lines = checked(name, world, tmp_path, superlink, capsys)
     assert code == 0, lines
-    assert [line.split()[:2] for line in lines] == [["ok", n.name] for n in checking.LINES]
+    assert [line[:3] for line in lines] == ["ok "] * len(checking.LINES)
     assert "a step took" in lines[-1]
 
 
