@@ -16,10 +16,11 @@ import torch
 from rows import machine, seconds, spread
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from llmagentos.adapter import initial_vector
 from llmagentos.corpus import Row, Silo
 from llmagentos.lm.allocator import keep_freed_memory
 from llmagentos.lm.cohort import CohortTrainer
-from llmagentos.lm.lora import attach, initial_vector, layout_of
+from llmagentos.lm.lora import attach, layout_of
 from llmagentos.lm.models import Base, load_base
 from llmagentos.lm.precision import accelerator_for
 from llmagentos.lm.trainer import LoraTrainer

@@ -133,4 +133,29 @@ struct Adagrad : Adaptive {
     }
 };
 
+// What a gradient of this norm is multiplied by so that its norm is at most `clip`; 0 clips
+// nothing. The small number is torch's.
+constexpr double clip_scale(double norm, double clip) {
+    const double scale = clip / (norm + 1e-6);
+    return clip == 0.0 || scale > 1.0 ? 1.0 : scale;
+}
+
+// Step t of AdamW: Loshchilov and Hutter 2019, arXiv:1711.05101, Algorithm 2. keep is
+// 1 - lr decay, step_size is lr / (1 - beta1^t), root_correction is the root of 1 - beta2^t.
+// Rounding is as in Adaptive; the gradient comes with its scale, not rounded in between.
+struct AdamW {
+    double beta1, beta2, epsilon, keep, step_size, root_correction;
+
+    constexpr float first_moment(float m, double gradient) const {
+        return narrow(beta1 * double{m} + (1.0 - beta1) * gradient);
+    }
+    constexpr float second_moment(float v, double gradient) const {
+        return narrow(beta2 * double{v} + (1.0 - beta2) * (gradient * gradient));
+    }
+    constexpr float weight(float w, float m, double root_v) const {
+        const double step = step_size * double{m} / (root_v / root_correction + epsilon);
+        return narrow(keep * double{w} - step);
+    }
+};
+
 }  // namespace llmagentos

@@ -70,6 +70,7 @@ struct InstructionSet {
     RuleSteps<Adagrad> adagrad;
     void (*proximal)(std::span<float> gradient, std::span<const float> weights,
                      std::span<const float> anchor, double mu, Chunk);
+    void (*train_step)(Training, std::span<const float> gradient, double scale, AdamW, Chunk);
 };
 
 }  // namespace llmagentos

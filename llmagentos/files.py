@@ -31,6 +31,23 @@ def made_durably(
     return name
 
 
+def write_secret(path: Path, body: bytes) -> None:
+    """``path`` holds ``body`` and survives a crash; nobody but its owner can ever read it.
+
+    Raises ``FileExistsError`` where there is such a file, which is left as it is.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with os.fdopen(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+            file.write(body)
+            file.flush()
+            os.fsync(file.fileno())
+        path.hardlink_to(part)
+    finally:
+        part.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
 def make_folder(folder: Path) -> None:
     """The folder is there, with those above it, also after a power cut."""
     if not folder.is_dir():

@@ -7,7 +7,7 @@ from random import Random
 import numpy as np
 
 from llmagentos.adapter import Adapter, Layout
-from llmagentos.engines import InProcessEngine, Reply
+from llmagentos.engines import InProcessEngine, Reply, with_memory
 from llmagentos.federation import Federation, Plan
 from llmagentos.journal import Journal
 from llmagentos.messages import Enrolled, Task, Update, answer
@@ -20,10 +20,14 @@ CURVATURE = {"north": (1.0, 0.0), "south": (4.0, 1.0)}
 
 @dataclass
 class Quadratic:
-    """Plain gradient descent, ``steps`` of lr 0.1, pulled to the anchor by ``mu``."""
+    """Plain gradient descent, ``steps`` of ``lr``, pulled to the anchor by ``mu``.
+
+    What a task says of steps and mu goes before; what it says of lr has to be so.
+    """
 
     steps: int = 10
     mu: float = 0.0
+    lr: float = 0.1
 
     def fit(self, tasks: list[Task]) -> Iterator[list[Update]]:
         for task in tasks:
@@ -32,10 +36,13 @@ class Quadratic:
     def update(self, task: Task) -> Update:
         c, best = CURVATURE[task.agent]
         anchor = task.vectors["adapter"].astype(np.float64)
+        steps, mu = task.settings.get("steps", self.steps), task.settings.get("mu", self.mu)
+        linear = np.asarray(task.vectors.get("linear", 0.0), np.float64)
         x = anchor.copy()
-        for _ in range(self.steps):
-            x -= 0.1 * (c * (x - best) + self.mu * (x - anchor))
-        return answer(task, vectors={"delta": (x - anchor).astype(np.float32)}, weight=1.0)
+        for _ in range(steps):
+            x -= self.lr * (c * (x - best) + mu * (x - anchor) + linear)
+        delta = (x - anchor).astype(np.float32)
+        return answer(task, vectors={"delta": delta}, metrics={"step_weight": float(steps)})
 
     def evaluate(self, task: Task) -> Update:
         c, best = CURVATURE[task.agent]
@@ -71,15 +78,24 @@ def first_state(values=(5.0,)) -> ServerState:
     return ServerState(1, Adapter(layout_of_size(len(vector)), vector))
 
 
-def federation(folder, *, strategy=None, engine=None, trainer=None, rounds=3, **plan):
-    """A federation of the two quadratics with its journal in ``folder``."""
-    roster = {name: Enrolled() for name in CURVATURE}
+ROSTER = {name: Enrolled() for name in CURVATURE}
+
+
+def agents(folder, trainer=None):
+    """Agents that keep what their corrections need in ``folder``, and send it coded."""
+    return with_memory(trainer or Quadratic(), folder / "agents")
+
+
+def federation(  # noqa: PLR0913
+    folder, *, strategy=None, engine=None, trainer=None, rounds=3, fit=None, **plan
+):
+    """A federation of the two quadratics with its journal in ``folder``; ``fit`` tells agents."""
     journal = Journal(folder)
     run = journal.begin(layout_of_size(1), {}, first_state)
-    settings = {"fit": {}, "evaluate": {}}
+    settings = {"fit": {"lr": 0.1, **(fit or {})}, "evaluate": {}}
     return Federation(
         strategy or fedavg(),
-        engine or InProcessEngine(trainer or Quadratic(), roster),
+        engine or InProcessEngine(agents(folder, trainer), ROSTER),
         journal,
         Plan(run=run, rounds=rounds, weighting="uniform", settings=settings, **plan),
     )

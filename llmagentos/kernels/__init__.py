@@ -1,8 +1,9 @@
 """The arithmetic of a round over flat vectors: the door to the compiled extension.
 
-Every function takes NumPy arrays and torch tensors; tensors on a device are copied to the host,
-except in ``proximal``. ``reference`` says in plain NumPy what each kernel means; ``native`` says
-whether the compiled twin, which gives the same bits, was loaded.
+Every function takes NumPy arrays and torch tensors. Where the first is a tensor on a CUDA device
+and the CUDA twin was built, the work is done there and the results are tensors; other tensors on a
+device are copied to the host. ``reference`` says in plain NumPy what each kernel means; ``native``
+says whether the compiled twin, which gives the same bits, was loaded.
 """
 
 from llmagentos.kernels.averaging import (
@@ -24,10 +25,12 @@ from llmagentos.kernels.steps import (
     proximal,
     yogi_step,
 )
+from llmagentos.kernels.training import AdamW, train_step
 from llmagentos.kernels.twin import native
 
 __all__ = [
     "Accumulator",
+    "AdamW",
     "Adaptive",
     "Momentum",
     "Pass",
@@ -43,6 +46,7 @@ __all__ = [
     "momentum_step",
     "native",
     "proximal",
+    "train_step",
     "weighted_sum",
     "yogi_step",
 ]

@@ -96,5 +96,14 @@ class Kernels:
         threads: int,
         /,
     ) -> None: ...
+    def train_step(
+        self,
+        training: _Vectors,
+        gradient: _Float32s,
+        scale: float,
+        rates: _Rates,
+        threads: int,
+        /,
+    ) -> None: ...
 
 instruction_sets: tuple[Kernels, ...]

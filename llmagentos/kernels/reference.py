@@ -226,3 +226,21 @@ def proximal(
     """
     pull = mu * (weights.astype(np.float64) - anchor.astype(np.float64))
     gradient[:] = _narrow(gradient.astype(np.float64) + pull)
+
+
+@np.errstate(all="ignore")
+def train_step(
+    training: Vectors, gradient: Float32s, scale: float, rates: Rates, _threads: int = 1
+) -> None:
+    """AdamW along ``scale * gradient``; ``training`` is (w, m, v), in place.
+
+    ``rates`` is (beta1, beta2, epsilon, 1 - lr decay, lr / (1 - beta1^t), root of 1 - beta2^t).
+    Loshchilov and Hutter 2019, arXiv:1711.05101, Algorithm 2; w comes from the rounded m and v.
+    """
+    beta1, beta2, epsilon, keep, step_size, root_correction = rates
+    w, m, v = (vector.astype(np.float64) for vector in training)
+    scaled = scale * gradient.astype(np.float64)
+    training[1][:] = _narrow(beta1 * m + (1.0 - beta1) * scaled)
+    training[2][:] = _narrow(beta2 * v + (1.0 - beta2) * (scaled * scaled))
+    m, v = (vector.astype(np.float64) for vector in training[1:])
+    training[0][:] = _narrow(keep * w - step_size * m / (np.sqrt(v) / root_correction + epsilon))

@@ -28,7 +28,7 @@ def compare(session: Session, trainer: Trainer, folder: Path) -> dict[str, Any]:
         codec=CodecSettings(),
         evaluation=replace(session.settings.evaluation, rows=0),
     )
-    steps = settings.local.steps * len(session.silos)
+    steps = sum(settings.local.steps_of(silo.name) for silo in session.silos)
     pooled = replace(settings, local=replace(settings.local, steps=steps))
     local = {
         silo.name: alone(silo.name, settings, session, trainer, folder / f"local-{number}")

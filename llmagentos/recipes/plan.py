@@ -1,6 +1,7 @@
 """What a run would do, told before it does it."""
 
 from collections.abc import Mapping
+from statistics import mean
 
 from rich import box
 from rich.console import Group
@@ -14,6 +15,7 @@ from llmagentos.lm.memory import PER_ADAPTER, pass_bytes
 from llmagentos.recipes.command import flat_settings
 from llmagentos.recipes.session import Session
 from llmagentos.report import silo_table
+from llmagentos.strategies import strategy_of
 
 LIBRARIES_BYTES = 500_000_000
 """What torch, transformers and peft take before a model is loaded."""
@@ -31,15 +33,17 @@ def plan_tables(session: Session) -> Group:
 def estimates(session: Session) -> dict[str, str]:
     """Sizes and counts of the run, by what they are."""
     settings, values = session.settings, session.layout.size
-    agents = agents_in_round(session)
-    steps = settings.rounds * settings.local.steps * agents
-    body = codec_of(settings.codec).body_bytes(values)
+    agents, strategy = agents_in_round(session), strategy_of(settings.server)
+    each = mean(settings.local.steps_of(silo.name) for silo in session.silos)
+    steps = round(settings.rounds * each * agents)
+    up = codec_of(settings.codec).body_bytes(values) * (1 + len(strategy.told.get("beside", ())))
+    down = 4 * values * len(strategy.dispatch(session.first_state(), ""))
     total = sum(p.numel() for p in session.base.model.parameters())
     return {
         "trainable parameters": f"{values:,} of {total:,} ({values / total:.2%})",
         "agents in a round": f"{agents} of {len(session.silos)}",
         "optimizer steps in all": f"{steps:,}",
-        "bytes a round": f"{body * agents:,} up, {4 * values * agents:,} down",
+        "bytes a round": f"{up * agents:,} up, {down * agents:,} down",
         "memory, about": f"{memory_bytes(session) / 1e9:.1f} GB",
         "base model": f"{settings.model.source} ({session.base.hash[:12]})",
     }

@@ -24,6 +24,7 @@ class RunFolder:
         self.adapter = path / "adapter"
         self.best = path / "best"
         self.report = path / "report.html"
+        self.log = path / "log.jsonl"
 
     @property
     def begun(self) -> bool:

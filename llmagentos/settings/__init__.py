@@ -8,6 +8,7 @@ from llmagentos.settings.local import LocalSettings
 from llmagentos.settings.model import LoraSettings, ModelSettings
 from llmagentos.settings.run import RunSettings
 from llmagentos.settings.server import ServerSettings
+from llmagentos.settings.terms import RowSettings, Terms
 
 __all__ = [
     "CodecSettings",
@@ -18,6 +19,8 @@ __all__ = [
     "LoraSettings",
     "ModelSettings",
     "PartitionSettings",
+    "RowSettings",
     "RunSettings",
     "ServerSettings",
+    "Terms",
 ]

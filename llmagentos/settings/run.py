@@ -11,6 +11,7 @@ from llmagentos.settings.evaluation import EvaluationSettings
 from llmagentos.settings.local import LocalSettings
 from llmagentos.settings.model import LoraSettings, ModelSettings
 from llmagentos.settings.server import ServerSettings
+from llmagentos.settings.together import check_strategy
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,14 @@ class RunSettings:
     """Keep the agents' updates in the journal after their round is published."""
     trackers: list[str] = field(default_factory=list)
     """Trackers of accelerate that get the metrics: tensorboard, mlflow, wandb."""
+    prometheus: str | None = None
+    """HOST:PORT where Prometheus reads the run's numbers, as in 127.0.0.1:9464; nowhere unless
+    given."""
 
     def __post_init__(self) -> None:
         require(self.rounds >= 1, "rounds", self.rounds, "needs at least 1")
         require(self.seed >= 0, "seed", self.seed, "needs 0 or more")
+        check_strategy(self.server, self.local)
         horizon, threads = self.schedule_rounds, self.threads
         require(horizon is None or horizon >= 1, "schedule_rounds", horizon, "needs at least 1")
         require(threads is None or threads >= 1, "threads", threads, "needs at least 1")

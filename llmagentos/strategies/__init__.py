@@ -3,8 +3,12 @@
 from dataclasses import replace
 
 from llmagentos.settings import ServerSettings
+from llmagentos.strategies.asynchronous import fedasync, fedbuff
 from llmagentos.strategies.fedavg import draw, fedavg
+from llmagentos.strategies.feddyn import feddyn
+from llmagentos.strategies.fednova import fednova
 from llmagentos.strategies.fedopt import fedadagrad, fedadam, fedavgm, fedyogi
+from llmagentos.strategies.scaffold import scaffold
 from llmagentos.strategies.step import Step, Strategy
 
 __all__ = [
@@ -13,9 +17,14 @@ __all__ = [
     "draw",
     "fedadagrad",
     "fedadam",
+    "fedasync",
     "fedavg",
     "fedavgm",
+    "fedbuff",
+    "feddyn",
+    "fednova",
     "fedyogi",
+    "scaffold",
     "strategy_of",
 ]
 
@@ -30,6 +39,11 @@ def strategy_of(settings: ServerSettings) -> Strategy:
         "fedadam": lambda: fedadam(lr, *betas, tau),
         "fedyogi": lambda: fedyogi(lr, *betas, tau),
         "fedadagrad": lambda: fedadagrad(lr, tau),
+        "fednova": lambda: fednova(lr),
+        "scaffold": lambda: scaffold(lr),
+        "feddyn": lambda: feddyn(settings.alpha),
+        "fedbuff": lambda: fedbuff(lr, settings.staleness),
+        "fedasync": lambda: fedasync(lr, settings.staleness),
     }[settings.strategy]()
     weighted = settings.sampling == "weighted"
     return replace(made, sample=draw(settings.fraction, weighted=weighted))

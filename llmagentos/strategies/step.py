@@ -1,7 +1,7 @@
 """What a strategy is made of."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -25,12 +25,17 @@ class Step:
 
     A row is an array, or coded and decoded where it is read. ``weights`` sum to 1.
     ``squared_norms`` are those that were found when the rows came in, where they are known: a row
-    whose norm differs has changed on the disk.
+    whose norm differs has changed on the disk. ``metrics`` are those of the updates, ``beside`` the
+    rows of the further vectors that they carry, by name, and ``share`` is how large a part of all
+    agents they come from.
     """
 
     rows: Sequence[Row]
     weights: Sequence[float]
     squared_norms: tuple[float, ...] = ()
+    metrics: Sequence[Mapping[str, float]] = ()
+    beside: Mapping[str, "Step"] = field(default_factory=dict)
+    share: float = 1.0
 
     def mean(self) -> Vector:
         """The weighted sum of the rows, ``(d,)``."""
@@ -84,7 +89,8 @@ class Strategy:
 
     ``sample`` draws a round's agents. ``dispatch`` says which vectors an agent gets. ``combine``
     makes one step of the weighted updates. ``advance`` takes it. ``needs`` is "sum" where the
-    weighted sum is enough and "rows" where single updates must be seen.
+    weighted sum is enough and "rows" where single updates must be seen. ``told`` is what the agents
+    are told of it in fit tasks: see ``Task``.
     """
 
     sample: Callable[[Roster, np.random.Generator], list[str]]
@@ -92,3 +98,4 @@ class Strategy:
     combine: Callable[[ServerState, Step], Step]
     advance: Callable[[ServerState, Step], ServerState]
     needs: Literal["rows", "sum"] = "sum"
+    told: Mapping[str, Any] = field(default_factory=dict)
