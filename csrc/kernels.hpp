@@ -87,4 +87,13 @@ void average_and_step(After after, Before before, Adagrad rule, std::span<const 
 void proximal(std::span<float> gradient, std::span<const float> weights,
               std::span<const float> anchor, double mu, Workers workers);
 
+// What local training changes in place.
+struct Training {
+    std::span<float> w, m, v;
+};
+
+// A step of AdamW along scale * gradient[j].
+void train_step(Training training, std::span<const float> gradient, double scale, AdamW rule,
+                Workers workers);
+
 }  // namespace llmagentos

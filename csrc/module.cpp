@@ -1,8 +1,10 @@
 // The kernels as Python sees them: check the arrays, release the GIL, call.
 // llmagentos/kernels/_native.pyi has the signatures, reference.py the meaning.
+#include <array>
 #include <type_traits>
 
 #include "arguments.hpp"
+#include "module_robust.hpp"
 
 namespace llmagentos {
 namespace {
@@ -131,6 +133,17 @@ void py_proximal(const InstructionSet& set, Array gradient, const Array& weights
     without_gil([&] { proximal(target, here, there, mu, {threads, set}); });
 }
 
+// training is (w, m, v), changed in place; rates are those of AdamW.
+void py_train_step(const InstructionSet& set, std::array<Array, 3> training, const Array& gradient,
+                   double scale, const std::array<double, 6>& rates, unsigned threads) {
+    const std::size_t size = size_of(gradient);
+    const auto along = input<float>(gradient, size);
+    const Training vectors{output<float>(training[0], size), output<float>(training[1], size),
+                           output<float>(training[2], size)};
+    const AdamW rule{rates[0], rates[1], rates[2], rates[3], rates[4], rates[5]};
+    without_gil([&] { train_step(vectors, along, scale, rule, {threads, set}); });
+}
+
 }  // namespace
 }  // namespace llmagentos
 
@@ -138,8 +151,8 @@ PYBIND11_MODULE(_native, module) {
     using namespace llmagentos;
     module.doc() =
         "Compiled twins of llmagentos.kernels.reference: the same functions, the same bits.";
-    py::class_<InstructionSet>(module, "Kernels")
-        .def_property_readonly("name", [](const InstructionSet& set) { return set.name; })
+    py::class_<InstructionSet> kernels(module, "Kernels");
+    kernels.def_property_readonly("name", [](const InstructionSet& set) { return set.name; })
         .def("weighted_sum", &py_weighted_sum)
         .def("average_step", &py_average_step)
         .def("inspect", &py_inspect)
@@ -154,7 +167,9 @@ PYBIND11_MODULE(_native, module) {
         .def("average_yogi_step", &py_average_and_step<Yogi>)
         .def("adagrad_step", &py_step<Adagrad>)
         .def("average_adagrad_step", &py_average_and_step<Adagrad>)
-        .def("proximal", &py_proximal);
+        .def("proximal", &py_proximal)
+        .def("train_step", &py_train_step);
+    add_robust(kernels);
     py::list sets;
     for (const InstructionSet* set : instruction_sets()) {
         sets.append(py::cast(set, py::return_value_policy::reference));

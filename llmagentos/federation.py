@@ -13,7 +13,7 @@ import numpy as np
 from llmagentos import kernels
 from llmagentos.adapter import Adapter, refit
 from llmagentos.aggregation import product_error
-from llmagentos.codecs import Row, asked_codec, codec_of
+from llmagentos.codecs import Row, asked_codec, codec_of, read_all
 from llmagentos.engines import Engine
 from llmagentos.errors import Damaged, DivergedError, QuorumError, Refused
 from llmagentos.gate import admit, cap_weights
@@ -36,7 +36,8 @@ class Plan:
     """How long a run is, its seed, who counts for how much, and what agents are told.
 
     ``settings`` are those of the tasks by kind; without ``evaluate`` rounds are not evaluated.
-    ``deadline_s`` and ``resend_s`` are those of ``ServerSettings``.
+    ``by_agent`` is where an agent's fit tasks differ from the others'.
+    ``deadline_s``, ``resend_s`` and ``buffer`` are those of ``ServerSettings``.
     """
 
     run: str
@@ -46,7 +47,9 @@ class Plan:
     weighting: str = "examples"
     deadline_s: float | None = None
     resend_s: float | None = None
+    buffer: int = 1
     settings: Mapping[Kind, Mapping[str, Any]] = field(default_factory=dict)
+    by_agent: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,10 @@ def run(parts: Federation) -> Iterator[RoundReport]:
 
 
 def play_round(state: ServerState, parts: Federation) -> tuple[ServerState, RoundReport]:
-    """The next state: drawn agents train, what counts is combined, and the round is closed."""
+    """The next state: drawn agents train, what counts is combined, and the round is closed.
+
+    The state lies in the journal's file and takes no memory of its own.
+    """
     start = parts.clock()
     strategy, journal = parts.strategy, parts.journal
     rng = generator(parts.plan.seed, "cohort", state.round)
@@ -80,7 +86,7 @@ def play_round(state: ServerState, parts: Federation) -> tuple[ServerState, Roun
     ask(tasks, parts)
     members = decide(state.round, len(tasks), parts)
     asked = {task.agent: task for task in tasks}
-    updates = weighted(members, asked, state.adapter)
+    updates = weighted(members, asked, state.adapter, len(parts.engine.roster))
     advanced = strategy.advance(state, strategy.combine(state, updates))
     check_finite(advanced)
     losses = {a: found["loss"] for a, found in measure("evaluate", advanced, parts).items()}
@@ -96,7 +102,7 @@ def play_round(state: ServerState, parts: Federation) -> tuple[ServerState, Roun
         **training_facts(members, updates, asked),
     )
     journal.close_round(advanced, asdict(report))
-    return advanced, report
+    return journal.state(), report
 
 
 def check_finite(state: ServerState) -> None:
@@ -121,7 +127,8 @@ def measure(kind: Kind, state: ServerState, parts: Federation) -> dict[str, Mapp
 def task_for(agent: str, kind: Kind, state: ServerState, parts: Federation) -> Task:
     """What an agent is asked; an evaluation carries the number of rounds that were played."""
     receipt = parts.journal.receipt(agent, state.round)
-    given = parts.strategy.dispatch(state, agent, receipt)
+    vectors = parts.strategy.dispatch(state, agent)
+    given = parts.strategy.share(state, vectors, agent, receipt)
     return Task(
         run=parts.plan.run,
         round=state.round if kind == "fit" else state.round - 1,
@@ -131,8 +138,15 @@ def task_for(agent: str, kind: Kind, state: ServerState, parts: Federation) -> T
         layout=given.layout,
         seed=parts.plan.seed,
         receipt=receipt,
-        settings={**parts.plan.settings[kind], **given.told},
+        settings={**told(agent, kind, parts), **given.told},
     )
+
+
+def told(agent: str, kind: Kind, parts: Federation) -> dict[str, Any]:
+    """The settings of a task: the plan's, for training also the agent's own and the strategy's."""
+    common = dict(parts.plan.settings[kind])
+    own = {**parts.plan.by_agent.get(agent, {}), **parts.strategy.told}
+    return common | own if kind == "fit" else common
 
 
 def ask(tasks: Sequence[Task], parts: Federation) -> None:
@@ -203,40 +217,49 @@ def decide(round_: int, asked: int, parts: Federation) -> list[Answer]:
     if members is not None:
         return [answer for answer in answers if answer.update.agent in members]
     # rounded first, since 0.28 * 25 is a little above 7 in floating point
-    needed = ceil(round(quorum * asked, 9))
+    needed = max(ceil(round(quorum * asked, 9)), parts.strategy.least)
     if len(answers) < needed:
         refused = journal.refusals(round_, "fit")
         journal.forgive(round_)
         told = "; ".join(f"{agent!r}: {reason}" for agent, reason in refused.items())
         raise QuorumError(
             f"round {round_}: {len(answers)} of {asked} updates count, server.quorum={quorum:g} "
-            f"wants {needed}. Refused: {told}"
+            f"and server.strategy want {needed}. Refused: {told}"
         )
     journal.decide(round_, [answer.update.agent for answer in answers])
     return answers
 
 
-def weighted(answers: Sequence[Answer], asked: Mapping[str, Task], anchor: Adapter) -> Step:
+def weighted(
+    answers: Sequence[Answer], asked: Mapping[str, Task], anchor: Adapter, enrolled: int
+) -> Step:
     """The deltas as rows in the order of their agents' names, with their shares.
 
-    They are coded as the tasks asked, and mapped from their files; one of another rank than the
-    global adapter's becomes a row of its rank.
+    They are coded as the tasks asked, and mapped from their files; so is what came beside them. One
+    of another rank than the global adapter's becomes a row of its rank. ``enrolled`` agents could
+    have been drawn.
     """
-    weights = cap_weights({a.update.agent: a.update.weight for a in answers})
-    total = fsum(weights.values())
-    rows = [row_of(answer, asked[answer.update.agent], anchor) for answer in answers]
+    capped = cap_weights({a.update.agent: a.update.weight for a in answers})
+    total = fsum(capped.values())
+    weights = tuple(weight / total for weight in capped.values())
+    rows = [rows_of(answer, asked[answer.update.agent], anchor) for answer in answers]
+    beside = asked[answers[0].update.agent].carried[1:]
     return Step(
-        rows=[row for row, _ in rows],
-        weights=tuple(weight / total for weight in weights.values()),
+        rows=[row["delta"] for row, _ in rows],
+        weights=weights,
         squared_norms=tuple(squared_norm for _, squared_norm in rows),
+        metrics=[answer.update.metrics for answer in answers],
+        beside={name: Step([row[name] for row, _ in rows], weights) for name in beside},
+        share=len(answers) / enrolled,
     )
 
 
-def row_of(answer: Answer, task: Task, anchor: Adapter) -> tuple[Row, float]:
-    """An agent's change of the global adapter, and its squared norm."""
-    row = codec_of(asked_codec(task.settings)).read(answer.update.vectors, task.values)
+def rows_of(answer: Answer, task: Task, anchor: Adapter) -> tuple[dict[str, Row], float]:
+    """An agent's vectors by name, and the squared norm of its change of the global adapter."""
+    codec = codec_of(asked_codec(task.settings))
+    rows = read_all(codec, answer.update.vectors, task.carried, task.values)
     if task.layout == anchor.layout:
-        return row, answer.squared_norm
-    local = task.vectors["adapter"] + np.asarray(row, np.float32)
+        return rows, answer.squared_norm
+    local = task.vectors["adapter"] + np.asarray(rows["delta"], np.float32)
     widened = refit(local, task.layout, anchor.layout) - anchor.vector
-    return widened, kernels.inspect(widened).squared_norm
+    return {**rows, "delta": widened}, kernels.inspect(widened).squared_norm

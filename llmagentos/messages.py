@@ -27,6 +27,10 @@ class Task:
     method says so, which part is ``trained``, which is ``sent``, and which the adapter was
     ``given`` of. ``seed`` is the run's, and what is drawn comes from it with agent and round.
     ``receipt`` is the last round of this agent that was counted.
+
+    Some strategies tell more: ``correction`` names what the agent adds to its gradients,
+    ``beside`` the vectors that it sends beside the delta, and ``normalised`` asks for the metric
+    ``step_weight``, how many whole steps the gradients of the round count for.
     """
 
     run: str
@@ -49,13 +53,19 @@ class Task:
         """How many values the answer's change has."""
         return len(range(*self.sent.indices(self.layout.size)))
 
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """The names of the vectors that the answer to a fit task holds."""
+        return ("delta", *self.settings.get("beside", ()))
+
 
 @dataclass(frozen=True)
 class Update:
     """An agent's answer: ``vectors["delta"]`` is local minus global, float32 ``(d,)``, or
     that of the part that the task asks for.
 
-    Where the task asks for a codec, its parts stand there instead, such as ``delta.q``.
+    Where the task asks for a codec, its parts stand there instead, such as ``delta.q``; vectors
+    that the task wants beside it are coded alike.
     ``weight`` is what the agent counts for in an average; ``metrics`` are plain numbers.
     """
 

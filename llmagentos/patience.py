@@ -33,7 +33,7 @@ class Patience:
 
     def again(self, agent: str) -> None:
         """The agent is due at once."""
-        del self._due[agent]
+        self._due.pop(agent, None)
 
     def left(self, agents: Iterable[str]) -> float | None:
         """Seconds until the deadline, or until one of the agents is due; None where neither is."""

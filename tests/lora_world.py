@@ -6,7 +6,7 @@ import numpy as np
 
 from llmagentos.adapter import Adapter, Layout, LoraPair, initial_vector
 from llmagentos.aggregation import aggregated
-from llmagentos.engines import CodingTrainer, InProcessEngine, SharingTrainer
+from llmagentos.engines import InProcessEngine, with_memory
 from llmagentos.federation import Federation, Plan, run
 from llmagentos.journal import Journal
 from llmagentos.messages import Enrolled, answer
@@ -88,8 +88,7 @@ def federation(folder, method, *, trainer=None, settings=None, rounds=3):
     """A federation with its journal and the agents' memories in ``folder``."""
     journal = Journal(folder)
     settings = settings or settings_of(method)
-    sharing = SharingTrainer(trainer or Homing(), folder / "private")
-    coding = CodingTrainer(sharing, folder / "agents")
+    remembering = with_memory(trainer or Homing(), folder / "agents")
     told = {"codec": vars(settings.codec)}
     plan = Plan(
         run=journal.begin(LAYOUT, {}, first_state),
@@ -98,7 +97,7 @@ def federation(folder, method, *, trainer=None, settings=None, rounds=3):
         settings={"fit": told, "evaluate": {}},
     )
     strategy = aggregated(strategy_of(settings.server), settings)
-    return Federation(strategy, Listening(coding, ROSTER), journal, plan)
+    return Federation(strategy, Listening(remembering, ROSTER), journal, plan)
 
 
 def played(folder, method, **options):

@@ -10,7 +10,7 @@ import pytest
 
 from llmagentos.aggregation import METHODS, chapters, check_aggregation
 from llmagentos.aggregation.residual import factors_of, joined
-from llmagentos.engines import CodingTrainer, SharingTrainer
+from llmagentos.engines import with_memory
 from llmagentos.errors import SettingError
 from llmagentos.federation import run
 from llmagentos.journal import Journal
@@ -87,10 +87,9 @@ class Resting(Homing):
 @pytest.mark.parametrize("method", METHODS)
 def test_zero_deltas_leave_every_product(tmp_path, method):
     _, moved = played(tmp_path, method, rounds=1)
-    resting = SharingTrainer(Resting(), tmp_path / "private")
     parts = federation(tmp_path / "resting", method, trainer=Resting(), rounds=1)
     state = replace(moved.journal.state(), round=1)
-    parts.engine.trainer = CodingTrainer(resting, tmp_path / "agents")
+    parts.engine.trainer = with_memory(Resting(), tmp_path / "agents")
     parts.journal.close()
     shutil.rmtree(tmp_path / "resting")
     parts = replace(parts, journal=Journal(tmp_path / "resting"))
@@ -157,7 +156,7 @@ def test_a_private_factor_is_in_no_message(tmp_path):
     told = sent + b"".join(vector.tobytes() for vector in given)
     assert not any(vector[B].any() for vector in given)
     for agent in AGENTS:
-        memory = AgentMemory(tmp_path / "private" / folder_name(agent))
+        memory = AgentMemory(tmp_path / "agents" / folder_name(agent) / "share")
         for round_ in (2, 3):
             task = next(t for t in parts.engine.tasks if t.agent == agent)
             own = memory.recall(replace(task, receipt=round_))["adapter"][B]
@@ -239,7 +238,7 @@ def test_an_agent_that_lost_its_memory_says_so_and_gets_all_in_the_next_round(tm
     for report in run(parts):
         reports.append(report)
         if report.round == 2:
-            shutil.rmtree(tmp_path / "private" / folder_name("north"))
+            shutil.rmtree(tmp_path / "agents" / folder_name("north") / "share")
     (reason,) = reports[2].refused.values()
     assert "'north' remembers nothing of" in reason
     assert [report.refused for report in reports[3:]] == [{}, {}]
@@ -310,7 +309,8 @@ def test_what_a_codec_loses_of_a_half_is_added_to_the_same_half(tmp_path, method
     task = replace(parts.engine.tasks[0], receipt=4)
     owed = AgentMemory(tmp_path / "agents" / folder_name(task.agent)).recall(task)
     assert {name: len(vector) for name, vector in owed.items()} == {
-        f"residual.{part}": LAYOUT.only(part).size for part in set(METHODS[method].sent)
+        "delta" if part == "both" else f"delta.{part}": LAYOUT.only(part).size
+        for part in METHODS[method].sent
     }
 
 
@@ -339,5 +339,5 @@ def test_without_a_method_nothing_is_told_and_nothing_is_kept(tmp_path, caplog):
     caplog.set_level(logging.WARNING)
     _, parts = played(tmp_path, "naive")
     assert all(task.settings.keys() <= {"codec"} for task in parts.engine.tasks)
-    assert not (tmp_path / "private").exists()
+    assert not (tmp_path / "agents").exists()
     assert caplog.messages == []

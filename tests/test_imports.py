@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "llmagentos"
 ROWS = [
     {"__main__"},
     {"recipes", "api"},
+    {"asynchrony"},
     {"federation", "agent"},
     {"engines", "round_report"},
     {"aggregation"},
@@ -19,7 +20,7 @@ ROWS = [
     {"messages", "progress", "state", "store"},
     {"adapter", "codecs", "corpus", "kernels"},
     {"settings", "packages", "folders", "scaled"},
-    {"fields", "files", "interrupts", "patience", "seeds"},
+    {"fields", "files", "interrupts", "patience", "schema", "seeds"},
     {"errors"},
 ]
 """From the top down: a module imports from its own package or from a lower row."""

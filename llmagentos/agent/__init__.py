@@ -3,5 +3,6 @@
 from llmagentos.agent.desk import Desk, Party
 from llmagentos.agent.journal import AgentJournal
 from llmagentos.agent.limits import Limits
+from llmagentos.agent.settings import AgentSettings
 
-__all__ = ["AgentJournal", "Desk", "Limits", "Party"]
+__all__ = ["AgentJournal", "AgentSettings", "Desk", "Limits", "Party"]

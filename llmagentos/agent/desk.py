@@ -4,15 +4,27 @@ import logging
 from dataclasses import dataclass, replace
 from threading import Lock
 
+from llmagentos.adapter import Layout
 from llmagentos.agent.journal import AgentJournal
 from llmagentos.agent.limits import Limits, check_limits
+from llmagentos.codecs.container import LARGEST_HEADER_BYTES
 from llmagentos.engines import Trainer
 from llmagentos.errors import Damaged, LLMAgentOSError, Refused
 from llmagentos.identity import Header, PrivateKey, PublicKey, Sealed, name_of, open_sealed, seal
+from llmagentos.identity.envelope import LARGEST_HEADER_BYTES as LARGEST_ENVELOPE_BYTES
 from llmagentos.messages import ADDRESS, Task, Update, decode, encode, failure
 from llmagentos.tasks import decode_task
 
 log = logging.getLogger(__name__)
+
+
+VECTORS = 16
+"""More vectors than any method sends with a task."""
+
+
+def largest_task(layout: Layout) -> int:
+    """The most bytes that a sealed task for an adapter may have."""
+    return LARGEST_ENVELOPE_BYTES + LARGEST_HEADER_BYTES + VECTORS * 4 * layout.size
 
 
 @dataclass(frozen=True)

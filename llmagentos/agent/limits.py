@@ -1,12 +1,12 @@
 """What an organisation agrees to, whatever its coordinator asks."""
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from llmagentos.codecs import asked_codec
 from llmagentos.errors import Refused
 from llmagentos.messages import KINDS, Task
-from llmagentos.settings import LocalSettings
+from llmagentos.settings import LocalSettings, ServerSettings
 from llmagentos.settings.checks import require
 
 
@@ -24,7 +24,7 @@ class Limits:
     """Fewest training rows: an update that is made from less says too much about each."""
     held_out: int = 2
     """Fewest held-out rows whose mean loss is told."""
-    aggregations: tuple[str, ...] = ("fedavg", "fedavgm", "fedadam", "fedyogi", "fedadagrad")
+    aggregations: tuple[str, ...] = get_args(get_type_hints(ServerSettings)["strategy"])
     """What the coordinator may do with the update, as its signed task says."""
     codecs: tuple[str, ...] = ("fp32", "bf16", "fp16", "int8", "top_k")
     """How the change may be coded."""

@@ -14,6 +14,21 @@ from llmagentos.settings import RunSettings
 from llmagentos.settings.checks import require
 from llmagentos.strategies import Strategy
 
+SIMPLE = (
+    "fedavg",
+    "fedavgm",
+    "fedadam",
+    "fedyogi",
+    "fedadagrad",
+    "median",
+    "trimmed_mean",
+    "krum",
+    "multi_krum",
+    "norm_clipping",
+)
+"""Server strategies that take a part of the adapter as they take the whole: rounds are common, and
+agents keep nothing of them."""
+
 
 def aggregated(strategy: Strategy, settings: RunSettings) -> Strategy:
     """The strategy with ``settings.aggregation`` in the place of its mean.
@@ -25,12 +40,12 @@ def aggregated(strategy: Strategy, settings: RunSettings) -> Strategy:
     method, ranks = METHODS[settings.aggregation], settings.lora.ranks
     if settings.aggregation == "naive":
         return strategy
-    dispatching = replace(strategy, dispatch=Dispatching(method, ranks))
+    sharing = replace(strategy, share=Dispatching(method, ranks))
     rule = _rule(method, settings)
     if rule is None:
-        return on_part(dispatching, method)
+        return on_part(sharing, method)
     merge = Merge(method, rule, settings.server.residual_rank, settings.seed)
-    return replace(dispatching, advance=merge, needs="rows")
+    return replace(sharing, advance=merge, needs="rows")
 
 
 def _rule(method: Method, settings: RunSettings) -> Rule | None:
@@ -51,6 +66,9 @@ def check_aggregation(settings: RunSettings) -> None:
             f"{name!r} makes the next factors itself, so it takes no server optimizer; use fedavg "
             f"with lr 1, or aggregation {_listed(lambda m: m.rule is None)}"
         )
+    plain = name == "naive" or server.strategy in SIMPLE
+    remedy = f"aggregation {name!r} goes with {', '.join(SIMPLE)}"
+    require(plain, "server.strategy", server.strategy, remedy)
     remedy = f"aggregation {name!r} needs one rank for all; use {_listed(lambda m: m.ranks)}"
     require(not settings.lora.ranks or method.ranks, "lora.ranks", settings.lora.ranks, remedy)
     _check_codec(method, settings)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llmagentos.adapter import Part, refit
+from llmagentos.adapter import Part, Vector, refit
 from llmagentos.aggregation.methods import Method
 from llmagentos.aggregation.residual import chapters, made_in
 from llmagentos.state import ServerState
@@ -13,7 +13,7 @@ from llmagentos.strategies import Dispatch
 
 @dataclass(frozen=True)
 class Dispatching:
-    """The ``dispatch`` of a method that trains a part, keeps a residual or fits to ranks.
+    """The ``share`` of a method that trains a part, keeps a residual or fits to ranks.
 
     An agent that the last round counted gets what that round has changed, and remembers the rest.
     Every other one, a late or a returning one, gets all.
@@ -23,7 +23,9 @@ class Dispatching:
     ranks: Mapping[str, int]
     """Ranks by agent; the global adapter's for all others."""
 
-    def __call__(self, state: ServerState, agent: str, receipt: int | None) -> Dispatch:
+    def __call__(
+        self, state: ServerState, vectors: Mapping[str, Vector], agent: str, receipt: int | None
+    ) -> Dispatch:
         """What the agent gets in the state's round, if ``receipt`` last counted it."""
         whole = state.adapter
         layout = whole.layout
@@ -35,7 +37,9 @@ class Dispatching:
         news = {n: v for n, v in residuals.items() if not recent or made_in(n) == receipt}
         vector = refit(whole.vector, whole.layout, layout)[layout.part(given)]
         return Dispatch(
-            {"adapter": vector, **news}, layout, self._told(state.round, given, residuals)
+            {**vectors, "adapter": vector, **news},
+            layout,
+            self._told(state.round, given, residuals),
         )
 
     def _given(self, round_: int, receipt: int | None, *, recent: bool) -> Part:

@@ -54,7 +54,8 @@ class SharingTrainer:
         given = task.settings.get("given", "both")
         partial = given != "both" or not task.vectors.keys() >= set(names)
         remembered = self._memory(task).recall(task) if partial else {}
-        vectors = {**_chapters(task, names, remembered), "adapter": _whole(task, given, remembered)}
+        own = {**_chapters(task, names, remembered), "adapter": _whole(task, given, remembered)}
+        vectors = {**task.vectors, **own}
         if names:
             vectors["residual"] = joined(task.layout, [vectors[name] for name in names])
         return replace(task, vectors=vectors)
@@ -68,10 +69,10 @@ class SharingTrainer:
             kept["adapter"] = own
         if kept:
             self._memory(task).keep(task, kept)
-        return replace(update, vectors={"delta": delta[task.sent]})
+        return replace(update, vectors={**update.vectors, "delta": delta[task.sent]})
 
     def _memory(self, task: Task) -> AgentMemory:
-        return AgentMemory(self.folder / folder_name(task.agent))
+        return AgentMemory(self.folder / folder_name(task.agent) / "share")
 
 
 def _whole(task: Task, given: Part, remembered: Mapping[str, Vector]) -> Vector:

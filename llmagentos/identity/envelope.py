@@ -11,11 +11,9 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
-from cryptography.exceptions import InvalidSignature
-
 from llmagentos.errors import Damaged
 from llmagentos.fields import fits, sane
-from llmagentos.identity.keys import PrivateKey, PublicKey, name_of
+from llmagentos.identity.keys import PrivateKey, PublicKey, is_signed, name_of
 
 MAGIC = b"llmaos-1"
 LARGEST_HEADER_BYTES = 1 << 16
@@ -71,10 +69,8 @@ def open_sealed(body: bytes, sender: PublicKey, recipient: PublicKey, largest_by
         raise Damaged(f"{len(body)} bytes are more than the {largest_bytes} that it may have")
     view = memoryview(body).cast("B").toreadonly()
     text, signature, payload = _parts(view)
-    try:
-        sender.verify(signature, MAGIC + text)
-    except InvalidSignature:
-        raise Damaged("it is not signed by the key that was agreed on") from None
+    if not is_signed(MAGIC + text, signature, sender):
+        raise Damaged("it is not signed by the key that was agreed on")
     said = _fields(text)
     digest = hashlib.sha256(payload).hexdigest()
     if said.pop("payload") != digest:

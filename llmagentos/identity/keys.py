@@ -3,20 +3,23 @@
 import stat
 from pathlib import Path
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import (
-    Ed25519PrivateKey,
-    Ed25519PublicKey,
-)
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
-
 from llmagentos.errors import SettingError
 from llmagentos.files import write_secret
+
+try:
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+        load_pem_private_key,
+    )
+except ModuleNotFoundError:
+    raise SettingError("keys need cryptography: run pip install 'llmagentos[agents]'") from None
 
 PrivateKey = Ed25519PrivateKey
 PublicKey = Ed25519PublicKey
@@ -41,6 +44,15 @@ def key_of(name: str) -> PublicKey:
         raise SettingError(
             f"{str(name)[:70]!r} is no public key: it has 64 hex digits, as enrol key prints them"
         ) from None
+
+
+def is_signed(text: bytes, signature: bytes, key: PublicKey) -> bool:
+    """Whether the owner of the key signed the text."""
+    try:
+        key.verify(signature, text)
+    except InvalidSignature:
+        return False
+    return True
 
 
 def write_key(path: Path, key: PrivateKey) -> None:

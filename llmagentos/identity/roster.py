@@ -44,9 +44,23 @@ def read_roster(path: Path) -> dict[str, Member]:
         raise SettingError(f"roster {path} is not YAML: {error}") from None
     if not isinstance(said, dict):
         raise SettingError(f"roster {path}: needs a name, a key and the rows of each agent")
-    members = {
-        name: _member(f"roster {path}, agent {name!r}", name, of) for name, of in said.items()
-    }
+    return _members(path, said)
+
+
+def write_roster(path: Path, members: Mapping[str, Member]) -> None:
+    """The file says who is enrolled; readers meet the old list or the new one.
+
+    Raises ``SettingError`` for a list that could not be read again, and leaves the old one.
+    """
+    said = {name: vars(member) for name, member in members.items()}
+    _members(path, said)
+    text = yaml.safe_dump(said, sort_keys=False, allow_unicode=True)
+    write_durably(path, (FIRST_LINE + text).encode())
+
+
+def _members(path: Path, said: Mapping[Any, Any]) -> dict[str, Member]:
+    where = f"roster {path}, agent"
+    members = {name: _member(f"{where} {name!r}", name, of) for name, of in said.items()}
     _check_distinct(path, members)
     return members
 
@@ -73,10 +87,3 @@ def _check_distinct(path: Path, members: Mapping[str, Member]) -> None:
         other = owners.setdefault(member.key.lower(), name)
         if other != name:
             raise SettingError(f"roster {path}: {other!r} and {name!r} have the same key")
-
-
-def write_roster(path: Path, members: Mapping[str, Member]) -> None:
-    """The file says who is enrolled; readers meet the old list or the new one."""
-    said = {name: vars(member) for name, member in members.items()}
-    text = yaml.safe_dump(said, sort_keys=False, allow_unicode=True)
-    write_durably(path, (FIRST_LINE + text).encode())

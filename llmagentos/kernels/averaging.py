@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llmagentos.kernels import arrays
+from llmagentos.kernels import arrays, device
 from llmagentos.kernels.arrays import ArrayOrTensor, RowLike
+from llmagentos.kernels.launch import takes
 from llmagentos.kernels.twin import twin
 
 Vector = NDArray[np.float32]
@@ -28,7 +29,8 @@ class Pass:
     """One pass over ``(n, d)`` rows."""
 
     vector: Vector
-    """The result, ``(d,)`` float32; the array given as ``out``, where one was given."""
+    """The result, ``(d,)`` float32; the array given as ``out``, where one was given; a tensor where
+    the rows are tensors on a CUDA device."""
     squared_norms: tuple[float, ...]
     """One per row, as in ``RowStats``."""
     nonfinite: tuple[int, ...]
@@ -49,9 +51,12 @@ def weighted_sum(
     not depend on ``threads``. Raises ``ValueError`` for a wrong type or length, or ``out`` over a
     row.
     """
-    checked = arrays.rows_in_place(rows)
-    if not checked:
+    if not len(rows):
         raise ValueError("rows is empty; did every agent fail?")
+    if takes(rows[0]):
+        found, stats = device.weighted_sum(rows, weights, out)
+        return Pass(found, *stats)
+    checked = arrays.rows_in_place(rows)
     factors = arrays.weights_of(weights, len(checked))
     vector = arrays.output("out", out, len(checked[0]), arrays.named(checked))
     count = arrays.threads_for(sum(row.nbytes for row in checked), threads)
@@ -73,6 +78,9 @@ def average_step(  # noqa: PLR0913 (keyword-only)
     ``anchor`` is ``(d,)`` float32 and stays as it is; the rest is as in ``weighted_sum``. No rows
     at all leave the anchor's values.
     """
+    if takes(anchor):
+        found, stats = device.average_step(anchor, rows, weights, lr, out)
+        return Pass(found, *stats)
     start = arrays.vector("anchor", anchor)
     checked = arrays.rows_in_place(rows, start.size)
     factors = arrays.weights_of(weights, len(checked))
@@ -84,6 +92,8 @@ def average_step(  # noqa: PLR0913 (keyword-only)
 
 def inspect(row: RowLike, *, threads: int | None = None) -> RowStats:
     """The squared norm of one row and the number of its values that are not finite."""
+    if takes(row):
+        return RowStats(*device.inspect(row))
     values = arrays.row_in_place("row", row)
     (passed,) = arrays.passed([values])
     return RowStats(*twin.inspect(passed, arrays.threads_for(values.nbytes, threads)))

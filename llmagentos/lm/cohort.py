@@ -11,6 +11,7 @@ from llmagentos.adapter import refit
 from llmagentos.corpus import Silo
 from llmagentos.errors import SettingError
 from llmagentos.lm.cohort_train import train_cohort
+from llmagentos.lm.pull import Pull
 from llmagentos.lm.stacked import StackedAdapter
 from llmagentos.lm.trainer import LoraTrainer
 from llmagentos.messages import Task, Update
@@ -64,28 +65,23 @@ class CohortTrainer:
         """The updates of a group."""
         bench = self.one_by_one.bench
         members = sorted(map(self.one_by_one.assigned, tasks), key=lambda m: -m.settings.steps)
-        stack = self._stack([member.task for member in members])
+        layout, device = self.one_by_one.layout, bench.flat.vector.device
+        pulls = Pull.side_by_side([member.task for member in members], layout, device)
+        stack = StackedAdapter(layout, pulls.anchor, members[0].trained)
         courses = [(member.steps(), member.settings) for member in members]
         numbers = self.one_by_one.track(range(len(courses[0][0])), f"{len(tasks)} agents: fit")
         names = (task.agent for task in tasks)
         torch.manual_seed(seed_of(tasks[0].seed, "dropout", tasks[0].round, *names))
         again = members[0].settings.gradient_checkpointing
-        with bench.training(again), stack.on(bench.model), self.one_by_one.beside(tasks[0]):
-            losses = train_cohort(bench, stack, courses, numbers, members[0].trained)
+        beside = self.one_by_one.beside(tasks[0])
+        with bench.training(again), stack.on(bench.model), beside:
+            losses = train_cohort(bench, stack, courses, numbers, pulls.linear)
         deltas = (stack.values - stack.anchors).cpu().numpy()
-        layout = self.one_by_one.layout
         updates = {
             member.task.agent: member.update(refit(delta, layout, member.task.layout), lost)
             for member, delta, lost in zip(members, deltas, losses, strict=True)
         }
         return [updates[task.agent] for task in tasks]
-
-    def _stack(self, tasks: Sequence[Task]) -> StackedAdapter:
-        """The adapters of the tasks at the model's rank."""
-        layout = self.one_by_one.layout
-        adapters = [refit(task.vectors["adapter"], task.layout, layout) for task in tasks]
-        device = self.one_by_one.bench.flat.vector.device
-        return StackedAdapter(layout, torch.tensor(np.stack(adapters), device=device))
 
 
 def groups(tasks: Sequence[Task], agents: int) -> Iterator[list[Task]]:

@@ -21,16 +21,17 @@ def train_cohort(
     stack: StackedAdapter,
     courses: Sequence[Course],
     numbers: Iterable[int],
-    part: slice,
+    linear: Tensor | None = None,
 ) -> list[list[float]]:
     """The losses of each agent's steps; a part of the rows of the stack is trained in place.
 
     What ``train`` does for one agent: every agent has its own loss, pull towards where it started,
     clipping, learning rate and optimizer state. ``courses`` are ordered by their number of
     steps, the longest first, and agree in batch, accumulation and optimizer; ``numbers`` are those
-    of the steps of the longest.
+    of the steps of the longest. ``linear``, ``(n, d)``, is added to the clipped gradients: see
+    ``Pull``.
     """
-    optimizer = _optimizer(stack, courses, part)
+    optimizer = _optimizer(stack, courses)
     losses = []
     for number in numbers:
         going = [(steps[number], local) for steps, local in courses if number < len(steps)]
@@ -39,7 +40,9 @@ def train_cohort(
         for row, (_, local) in enumerate(going):
             pulled = stack.gradient[row], stack.values[row], stack.anchors[row]
             kernels.proximal(*pulled, local.mu)
-        clip_rows(stack.gradient[: len(going), part], [local.clip for _, local in going])
+        clip_rows(stack.gradient[: len(going), stack.part], [local.clip for _, local in going])
+        if linear is not None:
+            stack.gradient[: len(going)] += linear[: len(going)]
         _take_step(optimizer, [step.lr for step, _ in going])
     told = [each.tolist() for each in losses]
     return [[at[row] for at in told[: len(steps)]] for row, (steps, _) in enumerate(courses)]
@@ -69,14 +72,12 @@ def clip_rows(gradient: Tensor, largest: Sequence[float]) -> None:
     gradient *= (bounds / (norms + 1e-6)).clamp(max=1.0)[:, None]
 
 
-def _optimizer(
-    stack: StackedAdapter, courses: Sequence[Course], part: slice
-) -> torch.optim.Optimizer:
+def _optimizer(stack: StackedAdapter, courses: Sequence[Course]) -> torch.optim.Optimizer:
     """A fresh optimizer with a group, and so a learning rate and a state, for each agent's part."""
     groups = []
     for value, gradient, (_, local) in zip(stack.values, stack.gradient, courses, strict=True):
-        row = nn.Parameter(value[part])
-        row.grad = gradient[part]
+        row = nn.Parameter(value[stack.part])
+        row.grad = gradient[stack.part]
         groups.append({"params": [row], "lr": local.lr, "weight_decay": local.weight_decay})
     return OPTIMIZERS[courses[0][1].optimizer](groups)
 

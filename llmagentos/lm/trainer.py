@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from peft import PeftModel
-from torch import Tensor
 
 from llmagentos.adapter import Layout, refit
 from llmagentos.corpus import Silo
 from llmagentos.lm.assignment import Assignment, assigned, check_layout, silo_of
 from llmagentos.lm.evaluate import evaluate
+from llmagentos.lm.pull import Pull
 from llmagentos.lm.residual import beside
 from llmagentos.lm.train import train
 from llmagentos.lm.workbench import Workbench
@@ -59,15 +59,15 @@ class LoraTrainer:
     def update(self, task: Task) -> Update:
         """The change of the adapter, ``delta`` ``(d,)``, after a round on the agent's own rows."""
         assignment = self.assigned(task)
-        anchor = self._load(task)
+        pull = self._load(task)
         process = self.bench.accelerator.process_index
         torch.manual_seed(seed_of(task.seed, "dropout", task.agent, task.round, process))
         settings = assignment.settings
         steps = self.track(assignment.steps(), f"{task.agent}: fit")
         with self.bench.training(settings.gradient_checkpointing), self.beside(task):
-            losses = train(self.bench, steps, anchor, settings, assignment.trained)
+            losses = train(self.bench, steps, pull, settings, assignment.trained)
         self.bench.check()
-        delta = (self.bench.flat.vector.detach() - anchor).cpu().numpy()
+        delta = (self.bench.flat.vector.detach() - pull.anchor).cpu().numpy()
         return assignment.update(refit(delta, self.layout, task.layout), losses)
 
     def assigned(self, task: Task) -> Assignment:
@@ -89,11 +89,10 @@ class LoraTrainer:
         """The model computes with the task's residual inside, where it has one."""
         return beside(self.bench.model, self.layout, task.vectors.get("residual"))
 
-    def _load(self, task: Task) -> Tensor:
-        """The dispatched adapter at the model's rank, ``(d,)``, the model's from here on."""
+    def _load(self, task: Task) -> Pull:
+        """What training is pulled to; the dispatched adapter is the model's from here on."""
         check_layout(task, self.layout)
-        adapter = refit(task.vectors["adapter"], task.layout, self.layout)
-        anchor = torch.tensor(adapter, device=self.bench.flat.vector.device)
-        self.bench.flat.load(anchor)
+        pull = Pull.of(task, self.layout, self.bench.flat.vector.device)
+        self.bench.flat.load(pull.anchor)
         self.bench.check()
-        return anchor
+        return pull

@@ -1,13 +1,14 @@
 """What a run would do, told before it does it."""
 
 from collections.abc import Mapping
+from statistics import mean
 
 from rich import box
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from llmagentos.aggregation import METHODS
+from llmagentos.aggregation import METHODS, aggregated
 from llmagentos.codecs import codec_of
 from llmagentos.corpus import heterogeneity
 from llmagentos.lm.head import LARGEST_CHUNK
@@ -15,6 +16,7 @@ from llmagentos.lm.memory import PER_ADAPTER, pass_bytes
 from llmagentos.recipes.command import flat_settings
 from llmagentos.recipes.session import Session
 from llmagentos.report import silo_table
+from llmagentos.strategies import strategy_of
 
 LIBRARIES_BYTES = 500_000_000
 """What torch, transformers and peft take before a model is loaded."""
@@ -33,15 +35,18 @@ def estimates(session: Session) -> dict[str, str]:
     """Sizes and counts of the run, by what they are."""
     settings, values = session.settings, session.layout.size
     agents = agents_in_round(session)
-    steps = settings.rounds * settings.local.steps * agents
+    strategy = aggregated(strategy_of(settings.server), settings)
+    each = mean(settings.local.steps_of(silo.name) for silo in session.silos)
+    steps = round(settings.rounds * each * agents)
     sent = METHODS[settings.aggregation].values_up(session.layout, 1)
-    body = codec_of(settings.codec).body_bytes(sent)
+    up = codec_of(settings.codec).body_bytes(sent) * (1 + len(strategy.told.get("beside", ())))
+    down = 4 * values * len(strategy.dispatch(session.first_state(), ""))
     total = sum(p.numel() for p in session.base.model.parameters())
     return {
         "trainable parameters": f"{values:,} of {total:,} ({values / total:.2%})",
         "agents in a round": f"{agents} of {len(session.silos)}",
         "optimizer steps in all": f"{steps:,}",
-        "bytes a round": f"{body * agents:,} up, {4 * values * agents:,} down",
+        "bytes a round": f"{up * agents:,} up, {down * agents:,} down",
         "memory, about": f"{memory_bytes(session) / 1e9:.1f} GB",
         "base model": f"{settings.model.source} ({session.base.hash[:12]})",
     }
@@ -49,7 +54,7 @@ def estimates(session: Session) -> dict[str, str]:
 
 def agents_in_round(session: Session) -> int:
     """How many agents train in a round."""
-    return max(1, round(session.settings.server.fraction * len(session.silos)))
+    return session.settings.server.updates(len(session.silos))
 
 
 def memory_bytes(session: Session) -> int:

@@ -1,15 +1,17 @@
 """A tuning run from its first measurement to its report."""
 
 import logging
+from contextlib import closing
 
+from llmagentos import asynchrony
 from llmagentos.aggregation import aggregated
-from llmagentos.engines import CodingTrainer, InProcessEngine, SharingTrainer
 from llmagentos.federation import Federation, measure, run
 from llmagentos.journal import Journal
 from llmagentos.lm.distributed import Leader, follow
 from llmagentos.recipes.command import Command, dump_settings
 from llmagentos.recipes.comparing import compare
 from llmagentos.recipes.display import Display
+from llmagentos.recipes.engines import engine_of
 from llmagentos.recipes.log_file import log_file
 from llmagentos.recipes.own import own_task, publish_own
 from llmagentos.recipes.plan import plan_tables
@@ -49,20 +51,22 @@ def federate(session: Session, command: Command, display: Display) -> None:
             raise name_taken(folder)
         folder.begin(dump_settings(session.settings))
         run_id = journal.begin(session.layout, session.facts, session.first_state)
-        sharing = SharingTrainer(trainer, folder.private)
-        engine = InProcessEngine(CodingTrainer(sharing, folder.agents), session.roster)
         plan = plan_of(settings, run_id)
-        strategy = aggregated(strategy_of(settings.server), settings)
-        parts = Federation(strategy, engine, journal, plan)
-        with log_file(folder.log), prometheus(settings.prometheus, folder.path):
+        with (
+            log_file(folder.log),
+            prometheus(settings.prometheus, folder.path),
+            closing(engine_of(session, trainer, folder)) as engine,
+        ):
+            strategy = aggregated(strategy_of(settings.server), settings)
+            parts = Federation(strategy, engine, journal, plan)
             play(parts, session, command, display)
-        measure("measure", journal.state(), parts)
+            measure("measure", journal.state(), parts)
         publish(folder, journal, session)
         compared = folder.comparison(len(journal.reports()))
         if command.compare:
             compared = compare(session, trainer, folder.path / "compare")
-        publish_own(parts, sharing, session, folder)
-        own = own_task(session.silos[0].name, parts, sharing)
+        publish_own(parts, session, folder)
+        own = own_task(session.silos[0].name, parts, session, folder)
         summary = summarise(journal, session, folder, compared, own)
         folder.write_summary(summary)
         write_report(folder.path)
@@ -78,7 +82,8 @@ def play(parts: Federation, session: Session, command: Command, display: Display
     publish(folder, journal, session)
     loss = next((r["loss"] for r in reversed(journal.reports())), None)
     with Trackers(session.settings, folder) as trackers:
-        for report in run(parts):
+        rounds = asynchrony.run if session.settings.server.asynchronous else run
+        for report in rounds(parts):
             folder.summary.unlink(missing_ok=True)
             publish(folder, journal, session)
             write_report(folder.path)

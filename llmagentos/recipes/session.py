@@ -129,12 +129,14 @@ def plan_of(settings: RunSettings, run: str) -> Plan:
     server, evaluation = settings.server, settings.evaluation
     counting = server.counting
     horizon = settings.schedule_rounds or settings.rounds
-    fit = {**asdict(settings.local), "codec": asdict(settings.codec)}
+    steps_by_agent = settings.local.steps_by_agent
+    local = asdict(replace(settings.local, steps_by_agent={}))
+    fit = {**local, "codec": asdict(settings.codec)}
     told: dict[Kind, Mapping[str, Any]] = {
         "fit": {**fit, "horizon": horizon, "weighting": counting, "aggregation": server.strategy},
         "measure": {"rows": evaluation.final_rows, "batch": evaluation.batch},
     }
-    if evaluation.rows:
+    if evaluation.rows and not server.asynchronous:
         told["evaluate"] = {"rows": evaluation.rows, "batch": evaluation.batch}
     return Plan(
         run=run,
@@ -144,5 +146,7 @@ def plan_of(settings: RunSettings, run: str) -> Plan:
         weighting=counting,
         deadline_s=settings.server.deadline_s,
         resend_s=settings.server.resend_s,
+        buffer=server.updates(agents=1),
         settings=told,
+        by_agent={agent: {"steps": steps} for agent, steps in steps_by_agent.items()},
     )

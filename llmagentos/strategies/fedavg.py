@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from llmagentos.adapter import Vector
 from llmagentos.messages import Roster
 from llmagentos.state import ServerState
-from llmagentos.strategies.step import Dispatch, Step, Strategy
+from llmagentos.strategies.step import Step, Strategy
 
 Sample = Callable[[Roster, np.random.Generator], list[str]]
 
@@ -20,9 +21,9 @@ def fedavg(lr: float = 1.0, sample: Sample | None = None) -> Strategy:
     return Strategy(sample or draw(), send_adapter, as_weighted, advance)
 
 
-def send_adapter(state: ServerState, agent: str, receipt: int | None) -> Dispatch:  # noqa: ARG001
+def send_adapter(state: ServerState, agent: str) -> dict[str, Vector]:  # noqa: ARG001
     """Every agent gets the global adapter."""
-    return Dispatch({"adapter": state.adapter.vector}, state.adapter.layout)
+    return {"adapter": state.adapter.vector}
 
 
 def as_weighted(state: ServerState, updates: Step) -> Step:  # noqa: ARG001

@@ -8,10 +8,7 @@ arXiv:1909.06335. In the formulas x is the adapter and d the weighted mean of th
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
-
 from llmagentos import kernels
-from llmagentos.adapter import Vector
 from llmagentos.kernels import Adaptive, Momentum
 from llmagentos.state import ServerState
 from llmagentos.strategies.fedavg import fedavg
@@ -22,7 +19,7 @@ def fedavgm(lr: float = 1.0, beta: float = 0.9) -> Strategy:
     """The step has a memory: m = beta m + d; x += lr m."""
 
     def advance(state: ServerState, step: Step) -> ServerState:
-        before = Momentum(_moment(state, "m", 0.0), state.adapter.vector)
+        before = Momentum(state.moment("m"), state.adapter.vector)
         m, x = step.taken(before, partial(kernels.average_momentum_step, lr=lr, beta=beta))
         return state.advanced(x, m=m)
 
@@ -55,14 +52,8 @@ def fedadagrad(lr: float = 0.03, tau: float = 1e-3) -> Strategy:
 
 def _adaptive(rule: AverageAndStep[Adaptive], tau: float) -> Strategy:
     def advance(state: ServerState, step: Step) -> ServerState:
-        m, v = _moment(state, "m", 0.0), _moment(state, "v", tau**2)
+        m, v = state.moment("m"), state.moment("v", tau**2)
         m, v, x = step.taken(Adaptive(m, v, state.adapter.vector), rule)
         return state.advanced(x, m=m, v=v)
 
     return replace(fedavg(), advance=advance)
-
-
-def _moment(state: ServerState, name: str, start: float) -> Vector:
-    """A moment of the optimizer, ``(d,)``, filled with ``start`` before the first round."""
-    size = state.adapter.layout.size
-    return state.moments.get(name, np.full(size, start, np.float32))

@@ -23,14 +23,25 @@ AverageAndStep = Callable[..., kernels.StepPass[State]]
 class Step:
     """The rows that move the global adapter, ``n`` times ``(d,)``, and how much each counts.
 
-    A row is an array, or coded and decoded where it is read. ``weights`` sum to 1.
+    A row is an array, or coded and decoded where it is read. ``weights`` sum to 1, until a
+    ``combine`` makes others of them.
     ``squared_norms`` are those that were found when the rows came in, where they are known: a row
-    whose norm differs has changed on the disk.
+    whose norm differs has changed on the disk. ``metrics`` are those of the updates, ``beside`` the
+    rows of the further vectors that they carry, by name, and ``share`` is how large a part of all
+    agents they come from.
     """
 
     rows: Sequence[Row]
     weights: Sequence[float]
     squared_norms: tuple[float, ...] = ()
+    metrics: Sequence[Mapping[str, float]] = ()
+    beside: Mapping[str, "Step"] = field(default_factory=dict)
+    share: float = 1.0
+
+    def only(self, kept: Sequence[int]) -> "Step":
+        """Some of the rows, which count alike."""
+        norms = tuple(self.squared_norms[k] for k in kept) if self.squared_norms else ()
+        return Step([self.rows[k] for k in kept], [1 / len(kept)] * len(kept), norms)
 
     def mean(self) -> Vector:
         """The weighted sum of the rows, ``(d,)``."""
@@ -87,18 +98,33 @@ class Dispatch:
     told: Mapping[str, Any] = field(default_factory=dict)
 
 
+def send_all(
+    state: ServerState,
+    vectors: Mapping[str, Vector],
+    agent: str,  # noqa: ARG001
+    receipt: int | None,  # noqa: ARG001
+) -> Dispatch:
+    """Every agent is sent all vectors, at the global adapter's rank."""
+    return Dispatch(vectors, state.adapter.layout)
+
+
 @dataclass(frozen=True)
 class Strategy:
     """A federated algorithm on the server's side, as a few functions.
 
-    ``sample`` draws a round's agents. ``dispatch`` says what an agent gets, given the last round
-    that counted it. ``combine`` makes one step of the weighted updates. ``advance`` takes it.
-    ``needs`` is "sum" where the weighted sum is enough and "rows" where single updates must be
-    seen.
+    ``sample`` draws a round's agents. ``dispatch`` says which vectors an agent gets. ``combine``
+    makes one step of the weighted updates. ``advance`` takes it. ``needs`` is "sum" where the
+    weighted sum is enough and "rows" where single updates must be seen. ``told`` is what the agents
+    are told of it in fit tasks: see ``Task``. ``least`` is the number of updates that ``combine``
+    cannot do without. ``share`` is what of the vectors an agent is sent, given the last round that
+    counted it.
     """
 
     sample: Callable[[Roster, np.random.Generator], list[str]]
-    dispatch: Callable[[ServerState, str, int | None], Dispatch]
+    dispatch: Callable[[ServerState, str], dict[str, Vector]]
     combine: Callable[[ServerState, Step], Step]
     advance: Callable[[ServerState, Step], ServerState]
     needs: Literal["rows", "sum"] = "sum"
+    told: Mapping[str, Any] = field(default_factory=dict)
+    least: int = 1
+    share: Callable[[ServerState, Mapping[str, Vector], str, int | None], Dispatch] = send_all
