@@ -317,6 +317,7 @@ def test_what_a_codec_loses_of_a_half_is_added_to_the_same_half(tmp_path, method
 WRONG = [
     ("flexlora", {"strategy": "fedadam"}, {}, r"server\.strategy='fedadam'.*takes no server"),
     ("fedex", {"lr": 0.5}, {}, r"with lr=0\.5.*use fedavg with lr 1, or aggregation naive, ffa"),
+    ("ffa", {"strategy": "fedbuff"}, {}, r"server\.strategy='fedbuff': aggregation 'ffa' goes"),
     ("naive", {}, {"ranks": {"east": 2}}, r"lora\.ranks=.*use zero_pad, hetlora, flora, flexlora"),
     ("fedsvd", {}, {"codec": {"name": "int8"}}, r"codec\.error_feedback=True.*set it to false"),
 ]
