@@ -19,7 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from llmagentos.adapter import Layout
-from llmagentos.codecs import pack, unpack
+from llmagentos.codecs import pack_file, unpack
 from llmagentos.errors import Damaged, JournalError
 from llmagentos.interrupts import unbroken
 from llmagentos.messages import Failure, Kind, Task, Update, decode
@@ -297,7 +297,8 @@ class Journal:
             self._store.drop(name)
 
     def _put_state(self, state: ServerState) -> str:
-        return self._store.put(pack({"round": state.round}, state.vectors()))
+        header, vectors = {"round": state.round}, state.vectors()
+        return self._store.put_written(lambda path: pack_file(path, header, vectors))
 
     def _insert_round(self, round_: int, state: str) -> None:
         self._execute("INSERT INTO rounds (round, state) VALUES (?, ?)", (round_, state))

@@ -1,7 +1,7 @@
 """Federations over signed envelopes: the bits of one process, and nobody in who does not belong."""
 
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -10,15 +10,13 @@ from llmagentos.agent import Limits
 from llmagentos.engines import InProcessEngine, with_memory
 from llmagentos.federation import play_round, run, task_for
 from llmagentos.identity import new_key, open_sealed, seal
+from llmagentos.settings import LocalSettings
 from llmagentos.strategies import feddyn, scaffold
 from tests.coded import CODECS, ROSTER, Homing, federation
 from tests.organisations import BASE, Organisations
 
-LOCAL = {
-    "steps": 2, "batch": 4, "accumulation": 1, "lr": 0.1, "optimizer": "sgd", "weight_decay": 0.0,
-    "schedule": "constant", "warmup_steps": 0, "clip": 1.0, "mu": 0.0, "precision": "auto",
-    "gradient_checkpointing": False, "steps_by_agent": {}, "aggregation": "fedavg",
-}  # fmt: skip
+SGD = LocalSettings(steps=2, batch=4, lr=0.1, optimizer="sgd")
+LOCAL = {**asdict(SGD), "aggregation": "fedavg"}
 
 
 def told(codec):
@@ -69,13 +67,10 @@ def test_what_agents_keep_is_kept_behind_a_carrier_too(tmp_path, strategy, codec
 
 
 def test_a_real_model_trains_to_the_same_bits_over_a_carrier(tmp_path):
-    from dataclasses import asdict
-
     from llmagentos.adapter import Adapter
     from llmagentos.federation import Federation, Plan
     from llmagentos.journal import Journal
     from llmagentos.messages import Enrolled
-    from llmagentos.settings import LocalSettings
     from llmagentos.state import ServerState
     from llmagentos.strategies import fedavg
     from tests.lm_world import SILOS, start_of, trainer
