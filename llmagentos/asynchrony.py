@@ -67,7 +67,7 @@ def flush(
         **training_facts(members, updates, task),
     )
     journal.close_round(advanced, asdict(report))
-    return advanced, report
+    return journal.state(), report
 
 
 def fill(state: ServerState, post: "OpenTasks", parts: Federation) -> None:
