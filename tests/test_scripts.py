@@ -238,6 +238,22 @@ def test_a_private_file_is_scrubbed_before_it_is_learnt(tmp_path):
     assert example.prompt == "A hole at 12 [address]"
 
 
+def test_the_fifth_organisation_of_the_docs_works_as_printed(tmp_path):
+    text = (ROOT / "docs" / "organisations.md").read_text()
+    script = tmp_path / "library.py"
+    script.write_text(text.split("```python\n")[1].split("```")[0])
+    done = subprocess.run([sys.executable, script, "--help"], capture_output=True, check=True)
+    assert b"A library's agent" in done.stdout
+    (tmp_path / "questions.csv").write_text(
+        "question,shelf\nWhere is my loan?,Desk\nWrite to ana@example.org about Kant,B 2798\n"
+    )
+    spec = importlib.util.spec_from_file_location("library", script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    (example,) = own_examples(str(tmp_path / "questions.csv"), module.to_example)
+    assert (example.prompt, example.response) == ("Write to [mail] about Kant", "B 2798")
+
+
 def once(name, world, home, monkeypatch):
     """The answer of a script that is started for one task."""
 
