@@ -29,8 +29,8 @@ from llmagentos.state import ServerState
 from llmagentos.strategies import Strategy, fedasync, fedavg, fedbuff
 
 Play = Callable[[Federation], Iterator[RoundReport]]
-Course = list[tuple[float, float]]
-"""Seconds and held-out loss after every step of the server."""
+Course = list[tuple[float, float, float]]
+"""Seconds, mean held-out loss, and that of the slow agent, after every step of the server."""
 
 SMOKE = Path(__file__).parent.parent / "recipes" / "smoke.yaml"
 
@@ -61,37 +61,40 @@ def course(session: Session, contender: Contender, fit_s: dict[str, float], unti
         told = {"fit": plan.settings["fit"], "measure": plan.settings["measure"]}
         plan = replace(plan, settings=told, rounds=10**6, buffer=contender.buffer)
         parts = Federation(contender.strategy, engine, journal, plan, engine.clock)
-        found = [(0.0, loss(journal.state(), session, parts))]
+        found = [(0.0, *losses(journal.state(), session, parts))]
         for _ in contender.play(parts):
             journal.forget(updates=True)
-            found.append((engine.clock(), loss(journal.state(), session, parts)))
+            found.append((engine.clock(), *losses(journal.state(), session, parts)))
             if engine.clock() >= until:
                 return found
     raise AssertionError("a run of a million rounds ended early")
 
 
-def loss(state: ServerState, session: Session, parts: Federation) -> float:
-    """The mean held-out loss of the agents, as a round reports it; it takes no simulated time."""
+def losses(state: ServerState, session: Session, parts: Federation) -> tuple[float, float]:
+    """Held-out loss, the mean over agents and that of the first; they take no simulated time."""
     tasks = [task_for(agent, "measure", state, parts) for agent in session.roster]
-    return fmean(session.trainer.evaluate(task).metrics["loss"] for task in tasks)
+    found = [session.trainer.evaluate(task).metrics["loss"] for task in tasks]
+    return fmean(found), found[0]
 
 
 def reached(found: Course, target: float) -> float | None:
     """The first second at which the loss is no more than a target."""
-    return next((second for second, loss_ in found if loss_ <= target), None)
+    return next((second for second, loss, _ in found if loss <= target), None)
 
 
 def table(courses: dict[str, Course], target: float) -> str:
     """The Markdown table, times faster than the first."""
     lines = [
-        f"| | steps of the server | loss at the end | seconds to {target:.3f} | times faster |",
-        "|---|---|---|---|---|",
+        "| | steps of the server | loss at the end | that of the slow agent"
+        f" | seconds to {target:.3f} | times faster |",
+        "|---|---|---|---|---|---|",
     ]
     first = reached(next(iter(courses.values())), target)
     for name, found in courses.items():
         needed = reached(found, target)
         faster = f"{first / needed:.1f}" if first and needed else "-"
-        cells = name, str(len(found) - 1), f"{found[-1][1]:.3f}", f"{needed or '-'}", faster
+        _, mean, slow = found[-1]
+        cells = name, str(len(found) - 1), f"{mean:.3f}", f"{slow:.3f}", f"{needed or '-'}", faster
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -100,7 +103,8 @@ def draw(courses: dict[str, Course], target: float, path: Path) -> None:
     """Loss over simulated seconds, a line for every contender."""
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     for name, found in courses.items():
-        axes.step(*zip(*found, strict=True), where="post", label=name)
+        seconds, mean, _ = zip(*found, strict=True)
+        axes.step(seconds, mean, where="post", label=name)
     axes.axhline(target, color="grey", linewidth=0.8, linestyle=":")
     axes.set(xlabel="simulated seconds", ylabel="mean held-out loss, nats a token")
     axes.legend(frameon=False)

@@ -17,7 +17,7 @@ from flwr.server.strategy.aggregate import (
     aggregate_trimmed_avg,
 )
 from flwr.serverapp.strategy.multikrum import compute_distances
-from rows import PIECES, Rows, cohort, error, seconds
+from rows import PIECES, Rows, cohort, error, exact_distances, few_pairs, seconds
 
 CHECKED = 4096
 SLOW_PAIRS = 32
@@ -38,10 +38,13 @@ def contenders(rows: Rows) -> dict[str, dict[str, Contender]]:
     ordered = np.sort([row[:CHECKED].astype(np.float64) for row in rows], axis=0)
     middle = ordered[(n - 1) // 2 : n // 2 + 1].mean(axis=0)
     trimmed = ordered[n // 5 : n - n // 5].mean(axis=0)
-    exact = distances(rows)
+    exact = exact_distances(rows)
 
     def columns(parts: list[np.ndarray]) -> np.ndarray:
         return np.concatenate(parts)[:CHECKED]
+
+    def pairs(matrix: np.ndarray) -> np.ndarray:
+        return few_pairs(matrix, n)
 
     share = (n // 5 + 0.5) / n
     found: dict[str, dict[str, Contender]] = {
@@ -49,18 +52,12 @@ def contenders(rows: Rows) -> dict[str, dict[str, Contender]]:
         "trimmed mean": {
             "Flower": (lambda: aggregate_trimmed_avg(results, share), columns, trimmed)
         },
-        "distances": {"Flower": (lambda: compute_distances(records), np.ravel, exact)},
+        "distances": {"Flower": (lambda: compute_distances(records), pairs, exact)},
     }
     if n <= SLOW_PAIRS:
-        older = (lambda: _compute_distances(pieces), np.ravel, exact)
+        older = (lambda: _compute_distances(pieces), pairs, exact)
         found["distances"]["Flower, older API"] = older
     return found
-
-
-def distances(rows: Rows) -> np.ndarray:
-    """Squared distances of all pairs from float64 differences."""
-    wide = [row.astype(np.float64) for row in rows]
-    return np.array([np.square(a - b).sum() for a in wide for b in wide])
 
 
 def main() -> None:

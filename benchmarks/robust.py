@@ -19,7 +19,16 @@ from statistics import median
 
 import numpy as np
 import torch
-from rows import Rows, cohort, error, machine, seconds, spread
+from rows import (
+    Rows,
+    cohort,
+    error,
+    exact_distances,
+    few_pairs,
+    machine,
+    seconds,
+    spread,
+)
 
 from llmagentos import kernels
 from llmagentos.kernels import reference
@@ -97,17 +106,9 @@ def distances(rows: Rows) -> Question:
     works["torch `cdist`"] = partial(cdist, "use_mm_for_euclid_dist")
     if n > PLAIN_PAIRS**0.5:
         del works[PLAIN]
-    return Question("distances", works, exact_distances(rows), 0.1)
-
-
-def exact_distances(rows: Rows) -> Result:
-    """From float64 differences, summed by NumPy."""
-    wide = [row.astype(np.float64) for row in rows]
-    matrix = np.zeros((len(rows), len(rows)))
-    for i, row in enumerate(wide):
-        for k in range(i):
-            matrix[i, k] = matrix[k, i] = np.square(row - wide[k]).sum()
-    return matrix.reshape(-1)
+    return Question(
+        "distances", works, exact_distances(rows), 0.1, lambda answer: few_pairs(answer, n)
+    )
 
 
 def inner_products(rows: Rows) -> Question:

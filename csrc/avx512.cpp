@@ -57,18 +57,18 @@ Eight add_squared_difference(Eight sum, Eight a, Eight b) {
 
 using Floats = __m512;
 
-// What min and max put in order whatever the order of their arguments: NaN counts as Inf, -0 as 0.
-Floats sortable(Floats floats) {
-    return _mm512_add_ps(_mm512_min_ps(floats, _mm512_set1_ps(infinity)), _mm512_setzero_ps());
-}
-
 void store_floats(float* place, Eight eight) {
     _mm256_storeu_ps(place, _mm512_maskz_cvtpd_ps(0xff, eight.values));
 }
 Floats load_floats(const float* values) { return _mm512_loadu_ps(values); }
 void store_floats(float* place, Floats floats) { _mm512_storeu_ps(place, floats); }
-Floats smaller(Floats a, Floats b) { return _mm512_min_ps(a, b); }
-Floats larger(Floats a, Floats b) { return _mm512_max_ps(a, b); }
+Floats smaller(Floats a, Floats b) { return _mm512_maskz_min_ps(0xffff, a, b); }
+Floats larger(Floats a, Floats b) { return _mm512_maskz_max_ps(0xffff, a, b); }
+
+// What min and max put in order whatever the order of their arguments: NaN counts as Inf, -0 as 0.
+Floats sortable(Floats floats) {
+    return _mm512_add_ps(smaller(floats, _mm512_set1_ps(infinity)), _mm512_setzero_ps());
+}
 
 }  // namespace
 }  // namespace llmagentos

@@ -71,7 +71,10 @@ def run(parts: Federation) -> Iterator[RoundReport]:
 
 
 def play_round(state: ServerState, parts: Federation) -> tuple[ServerState, RoundReport]:
-    """The next state: drawn agents train, what counts is combined, and the round is closed."""
+    """The next state: drawn agents train, what counts is combined, and the round is closed.
+
+    The state lies in the journal's file and takes no memory of its own.
+    """
     start = parts.clock()
     strategy, journal = parts.strategy, parts.journal
     rng = generator(parts.plan.seed, "cohort", state.round)
@@ -93,7 +96,7 @@ def play_round(state: ServerState, parts: Federation) -> tuple[ServerState, Roun
         **training_facts(members, updates, tasks[0]),
     )
     journal.close_round(advanced, asdict(report))
-    return advanced, report
+    return journal.state(), report
 
 
 def check_finite(state: ServerState) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from llmagentos import kernels
-from llmagentos.codecs import asked_codec, in_place
+from llmagentos.codecs import BLOCK, asked_codec, in_place
 from llmagentos.journal import Answer
 from llmagentos.messages import Task
 from llmagentos.state import ServerState
@@ -86,4 +86,6 @@ def cosines(step: Step) -> list[list[float]]:
 
 def change_norm(before: ServerState, after: ServerState) -> float:
     """L2 norm of the change of the global adapter."""
-    return sqrt(kernels.inspect(after.adapter.vector - before.adapter.vector).squared_norm)
+    old, new = before.adapter.vector, after.adapter.vector
+    blocks_of = (slice(start, start + BLOCK) for start in range(0, len(new), BLOCK))
+    return sqrt(sum(kernels.inspect(new[part] - old[part]).squared_norm for part in blocks_of))

@@ -1,5 +1,6 @@
 """Wherever agents train: the same seed gives the same bits."""
 
+import signal
 import subprocess
 import sys
 
@@ -14,11 +15,15 @@ WORDS = [
 ]  # fmt: skip
 
 
-def tune(folder, engine):
+def program(folder, engine, *more):
+    words = ["--out", str(folder), "--name", engine, "--engine", engine, *more]
+    return [sys.executable, "-m", "llmagentos.recipes.fedavg_lora", *WORDS, *words]
+
+
+def tune(folder, engine, *more):
     """The published adapter of a run in a process of its own."""
-    program = [sys.executable, "-m", "llmagentos.recipes.fedavg_lora", *WORDS]
-    words = ["--out", str(folder), "--name", engine, "--engine", engine]
-    done = subprocess.run([*program, *words], check=False, capture_output=True, text=True)
+    words = program(folder, engine, *more)
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return (folder / engine / "adapter" / "adapter_model.safetensors").read_bytes()
 
@@ -33,6 +38,17 @@ def test_the_same_seed_gives_the_same_bits_over_every_engine(tmp_path, engine, p
     for module in MODULES[engine]:
         pytest.importorskip(module)
     assert tune(tmp_path, engine) == plain
+
+
+@pytest.mark.parametrize("engine", ["processes", pytest.param("flower", marks=pytest.mark.slow)])
+def test_a_coordinator_that_is_killed_goes_on_with_its_agents(tmp_path, engine, plain):
+    words = program(tmp_path, engine)
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
+        for line in running.stdout:
+            if line.startswith(b"round 1/2"):
+                running.kill()
+    assert running.returncode == -signal.SIGKILL
+    assert tune(tmp_path, engine, "--resume") == plain
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch):

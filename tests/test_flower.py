@@ -79,7 +79,15 @@ def test_flowers_app_starters_install_by_the_name_that_is_guarded(name):
         starter.install_from_fab = install
 
 
+def test_a_missing_key_is_named_before_anything_starts(tmp_path):
+    make_certificates(tmp_path, ["localhost"])
+    with pytest.raises(SettingError, match=r"north\.pub: no such file; docs/deployment.md"):
+        Link(tmp_path / "server", Address(tmp_path), {"north": tmp_path / "north.pub"})
+    assert not (tmp_path / "server").exists()
+
+
 def test_a_taken_port_is_named(tmp_path):
+    make_certificates(tmp_path, ["localhost"])
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -110,15 +118,19 @@ def test_a_run_with_code_of_its_own_is_refused(carrier, tmp_path):
     write_shim(app)
     with (app / "shim.py").open("a") as shim:
         shim.write(f"open({str(trace)!r}, 'w')\n")
-    carrier.link.flwr("run", str(app), "here")
-    trace.unlink(missing_ok=True)  # the command line imports the app to see if it is one
-    log = tmp_path / "flower" / "server" / "superexec.log"
+    alien = carrier.link.flwr.run(app)
     end = time.monotonic() + 60
-    while "carries code of its own" not in log.read_text() and time.monotonic() < end:
-        time.sleep(0.2)
-    assert "carries code of its own ('shim.py')" in log.read_text()
+    while "carries code" not in (told := details(carrier, alien)) and time.monotonic() < end:
+        time.sleep(1)
+    assert "the run carries code of its own ('shim.py'); refused" in told
     assert not trace.exists()
     hello(carrier)
+
+
+def details(carrier, run):
+    """What Flower says of how a run ended."""
+    runs = carrier.link.flwr("list", "here")["runs"]
+    return next(found["status-details"] for found in runs if found["run-id"] == run)
 
 
 def program_of(carrier, name):
