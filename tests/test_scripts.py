@@ -35,7 +35,7 @@ from tests.organisations import Direct
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = {path.stem: path for path in sorted((ROOT / "agents").glob("*.py"))}
-EASY = ["--limits.examples", "5", "--limits.held_out", "2", "--threads", "1"]
+EASY = ["--limits.examples", "5", "--limits.held_out", "1", "--threads", "1"]
 
 
 def organisation(name):
@@ -209,6 +209,12 @@ def test_too_little_text_or_disk_is_told(world, tmp_path, superlink, capsys, mon
         "corpus", world, tmp_path, superlink, capsys, *few
     )
     assert "make room" in line_of("disk", world, tmp_path, superlink, capsys, *few)
+
+
+def test_a_loss_of_too_few_rows_is_never_told(world, tmp_path, superlink, capsys):
+    more = ("--limits.held_out", "13")
+    line = line_of("model", world, tmp_path, superlink, capsys, *more)
+    assert "limits.held_out=13: the corpus has 12 held-out rows" in line
 
 
 def test_a_column_that_is_missing_is_named(world, tmp_path, superlink, capsys):
