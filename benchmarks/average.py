@@ -99,7 +99,7 @@ def foreach(rows: list[torch.Tensor], weights: list[float]) -> Contender:
 
 
 def loop(rows: list[torch.Tensor], weights: list[float]) -> Contender:
-    """A sum over the agents' state dicts in Python, in the type that travels, as OpenFedLLM does."""
+    """A sum over state dicts in Python, in the type that travels, as OpenFedLLM does."""
     agents = [dict(enumerate(row.tensor_split(PIECES))) for row in rows]
     total: dict[int, torch.Tensor] = {}
 

@@ -1,4 +1,4 @@
-"""Flower's own aggregation, for ``average.py``: runs in Flower's environment, see ``rows.serve``."""
+"""Flower's own aggregation, for ``average.py``: runs in Flower's environment."""
 
 import flwr
 import numpy as np
