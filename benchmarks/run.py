@@ -18,11 +18,15 @@ SCRIPTS = {
     "average": ["--agents", "4", "--values", "100000", "--repeats", "2"],
     "twins": ["--values", "100000", "--repeats", "2"],
     "memory": ["--agents", "8", "--timed-agents", "4", "--values", "1000000", "--repeats", "1"],
-    "robust": ["--values", "100000", "--repeats", "2"],
+    "asynchrony": [],
+    "robust": ["--agents", "10", "--values", "100000", "--repeats", "2"],
     "round": ["--repeats", "1"],
     "gpu": [],
 }
 """A script, and what makes it quick."""
+
+PEERS = {"average": ("--flower-python", "--nvflare-python"), "robust": ("--flower-python",)}
+"""The peers that a script asks for."""
 
 
 def present() -> list[str]:
@@ -33,17 +37,16 @@ def present() -> list[str]:
 def table_of(name: str, asked: argparse.Namespace) -> str:
     """What the script prints; it ends the command if it fails."""
     words = SCRIPTS[name] if asked.quick else []
-    if name == "average":
-        words = [*words, *peers(asked)]
+    words = [*words, *(word for flag in PEERS.get(name, ()) for word in given(flag, asked))]
     command = [sys.executable, str(HERE / f"{name}.py"), *words]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return done.stdout.strip()
 
 
-def peers(asked: argparse.Namespace) -> list[str]:
-    """The peers' interpreters as words of a command line."""
-    given = {"--flower-python": asked.flower_python, "--nvflare-python": asked.nvflare_python}
-    return [word for flag, python in given.items() if python for word in (flag, str(python))]
+def given(flag: str, asked: argparse.Namespace) -> list[str]:
+    """A peer's interpreter as words of a command line; none where it was not given."""
+    python = getattr(asked, flag.strip("-").replace("-", "_"))
+    return [flag, str(python)] if python else []
 
 
 def with_section(text: str, name: str, table: str) -> str:

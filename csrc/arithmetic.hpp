@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 namespace llmagentos {
 
@@ -28,6 +29,8 @@ constexpr std::size_t block_size = 1024;
 constexpr std::size_t chunk_size = 64 * block_size;
 
 constexpr std::size_t chunks_of(std::size_t size) { return (size + chunk_size - 1) / chunk_size; }
+
+constexpr float infinity = std::numeric_limits<float>::infinity();
 
 // The weight as it is used: rounded to 29 significant bits, and 0 below 2^-800. Times a float32 it
 // is exact in float64, so w x + s is rounded once, by a fused multiply-add as by two operations.

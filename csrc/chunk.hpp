@@ -91,7 +91,8 @@ const std::byte* at(Row row, std::size_t start) {
     return row.values + start * bytes_of(row.element);
 }
 
-// Values [start, start + count) of an int8 row as float32; start is a multiple of scale_group.
+// Values [start, start + count) of an int8 row as float32; start is a multiple of scale_group, or
+// the part lies within one group.
 void decode(float* place, Row row, Span part) {
     const auto* bytes = reinterpret_cast<const std::int8_t*>(row.values);
     for_each_span(part.start, part.start + part.count, scale_group, [&](Span group) {

@@ -17,7 +17,7 @@
 namespace llmagentos::cuda {
 
 // Rows that fit the parameters of one launch.
-constexpr std::size_t row_limit = 1024;
+constexpr std::size_t row_limit = 768;
 
 // Bytes of workspace, aligned to 8, for a pass over n rows of d values. It is zero before its first
 // use and belongs to that n and d; passes that may overlap need workspaces of their own.

@@ -100,7 +100,7 @@ struct TakeStep {
 
 Table table_of(const Rows& rows) {
     if (rows.rows.size() != rows.weights.size() || rows.rows.size() > row_limit) {
-        throw std::invalid_argument("rows and weights differ in number, or are more than 1024");
+        throw std::invalid_argument("rows and weights differ in number, or are too many");
     }
     Table table;
     table.count = static_cast<unsigned>(rows.rows.size());

@@ -103,11 +103,13 @@ __device__ void measure(Stage& stage, const Parts& parts, const Staged& staged) 
 __device__ bool is_last(unsigned* finished, std::size_t count) {
     __shared__ bool last;
     const auto end = static_cast<unsigned>(count) - 1;
-    __threadfence();
     __syncthreads();
-    if (threadIdx.x == 0) last = atomicInc(finished, end) == end;
+    if (threadIdx.x == 0) {
+        __threadfence();  // what this thread block wrote, before the count
+        last = atomicInc(finished, end) == end;
+        __threadfence();  // the count, before what the others wrote is read
+    }
     __syncthreads();
-    __threadfence();
     return last;
 }
 

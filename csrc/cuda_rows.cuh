@@ -17,8 +17,8 @@ struct alignas(16) FourWords {
     std::uint32_t words[4];
 };
 
-// Eight values of a row as they lie in memory, from the first byte on. Behind int8 values, in the
-// third word, comes their scale.
+// Eight values of a row as they lie in memory, from the first byte on. Two words of
+// int8 values are followed by their scale and by the number of them that the row has.
 struct Encoded {
     FourWords fours[2];
 
@@ -47,7 +47,7 @@ __device__ Encoded fetch(const std::byte* row, std::size_t j, std::size_t size) 
     return encoded;
 }
 
-constexpr unsigned scale_word = 2;
+constexpr unsigned scale_word = 2, count_word = 3;
 static_assert(scale_group % 8 == 0, "eight values share a scale");
 
 // Values [j, j + 8) of an int8 row, with their scale.
@@ -65,6 +65,7 @@ __device__ Encoded fetch_int8(Row row, std::size_t j, std::size_t size) {
             encoded.word(i / 4) |= value << i % 4 * 8;
         }
     }
+    encoded.word(count_word) = static_cast<std::uint32_t>(size - j < 8 ? size - j : 8);
     encoded.word(scale_word) = reinterpret_cast<const std::uint32_t*>(row.scales)[j / scale_group];
     return encoded;
 }
@@ -97,7 +98,9 @@ __device__ Floats<8> widen(const Encoded& encoded, Element element) {
     } else {
         const float scale = std::bit_cast<float>(encoded.word(scale_word));
 #pragma unroll
-        for (unsigned i = 0; i < 8; ++i) floats[i] = from_int8(byte(encoded, i), scale);
+        for (unsigned i = 0; i < 8; ++i) {
+            floats[i] = i < encoded.word(count_word) ? from_int8(byte(encoded, i), scale) : 0.0f;
+        }
     }
     return floats;
 }

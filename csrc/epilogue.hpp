@@ -4,6 +4,10 @@
 
 #include <type_traits>
 
+#include "order.hpp"
+#include "pairs.hpp"
+#include "ring.hpp"
+
 namespace llmagentos {
 namespace {
 
@@ -175,6 +179,7 @@ constexpr RuleSteps<Rule> steps_of() {
 constexpr InstructionSet instruction_set(std::string_view name) {
     return {.name = name,
             .group_limit = group_limit,
+            .run_limit = run_limit,
             .weighted_sum = weighted_sum,
             .average_step = average_step,
             .inspect = inspect,
@@ -186,7 +191,11 @@ constexpr InstructionSet instruction_set(std::string_view name) {
             .yogi = steps_of<Yogi>(),
             .adagrad = steps_of<Adagrad>(),
             .proximal = proximal,
-            .train_step = train_step};
+            .train_step = train_step,
+            .trimmed_mean = trimmed_mean,
+            .squared_distances = sum_pairs<SquaredDifference>,
+            .inner_products = sum_pairs<Product>,
+            .ring_sum = ring_sum};
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "arguments.hpp"
+#include "module_robust.hpp"
 
 namespace llmagentos {
 namespace {
@@ -150,8 +151,8 @@ PYBIND11_MODULE(_native, module) {
     using namespace llmagentos;
     module.doc() =
         "Compiled twins of llmagentos.kernels.reference: the same functions, the same bits.";
-    py::class_<InstructionSet>(module, "Kernels")
-        .def_property_readonly("name", [](const InstructionSet& set) { return set.name; })
+    py::class_<InstructionSet> kernels(module, "Kernels");
+    kernels.def_property_readonly("name", [](const InstructionSet& set) { return set.name; })
         .def("weighted_sum", &py_weighted_sum)
         .def("average_step", &py_average_step)
         .def("inspect", &py_inspect)
@@ -168,6 +169,7 @@ PYBIND11_MODULE(_native, module) {
         .def("average_adagrad_step", &py_average_and_step<Adagrad>)
         .def("proximal", &py_proximal)
         .def("train_step", &py_train_step);
+    add_robust(kernels);
     py::list sets;
     for (const InstructionSet* set : instruction_sets()) {
         sets.append(py::cast(set, py::return_value_policy::reference));

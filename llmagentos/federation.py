@@ -208,14 +208,14 @@ def decide(round_: int, asked: int, parts: Federation) -> list[Answer]:
     if members is not None:
         return [answer for answer in answers if answer.update.agent in members]
     # rounded first, since 0.28 * 25 is a little above 7 in floating point
-    needed = ceil(round(quorum * asked, 9))
+    needed = max(ceil(round(quorum * asked, 9)), parts.strategy.least)
     if len(answers) < needed:
         refused = journal.refusals(round_, "fit")
         journal.forgive(round_)
         told = "; ".join(f"{agent!r}: {reason}" for agent, reason in refused.items())
         raise QuorumError(
             f"round {round_}: {len(answers)} of {asked} updates count, server.quorum={quorum:g} "
-            f"wants {needed}. Refused: {told}"
+            f"and server.strategy want {needed}. Refused: {told}"
         )
     journal.decide(round_, [answer.update.agent for answer in answers])
     return answers

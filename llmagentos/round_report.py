@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from llmagentos import kernels
-from llmagentos.codecs import BLOCK, asked_codec, blocks
+from llmagentos.codecs import BLOCK, asked_codec, in_place
 from llmagentos.journal import Answer
 from llmagentos.messages import Task
 from llmagentos.state import ServerState
@@ -76,7 +76,7 @@ def as_fp32(answer: Answer, task: Task) -> int:
 
 def cosines(step: Step) -> list[list[float]]:
     """Cosine between every two deltas, ``(n, n)``; 0 where one of them is zero."""
-    inner = np.sum([kernels.gram(rows) for _, rows in blocks(step.rows)], axis=0)
+    inner = np.sum([kernels.gram(rows) for _, rows in in_place(step.rows)], axis=0)
     norms = np.sqrt(np.diagonal(inner))
     products = np.outer(norms, norms)
     angles = np.divide(inner, products, out=np.zeros_like(inner), where=products > 0)

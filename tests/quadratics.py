@@ -1,7 +1,7 @@
 """A federation small enough to check on paper: f1 = x^2/2 and f2 = 2(x-1)^2, optimum 0.8."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from random import Random
 
 import numpy as np
@@ -17,6 +17,9 @@ from llmagentos.strategies import fedavg
 CURVATURE = {"north": (1.0, 0.0), "south": (4.0, 1.0)}
 """Agent to (c, x*): its loss is c/2 (x - x*)^2."""
 
+FIVE = CURVATURE | {"east": (2.0, -1.0), "west": (1.0, 3.0), "centre": (3.0, 2.0)}
+"""As many agents as every rule needs that tolerates one liar."""
+
 
 @dataclass
 class Quadratic:
@@ -28,13 +31,14 @@ class Quadratic:
     steps: int = 10
     mu: float = 0.0
     lr: float = 0.1
+    curvature: Mapping[str, tuple[float, float]] = field(default_factory=lambda: CURVATURE)
 
     def fit(self, tasks: list[Task]) -> Iterator[list[Update]]:
         for task in tasks:
             yield [self.update(task)]
 
     def update(self, task: Task) -> Update:
-        c, best = CURVATURE[task.agent]
+        c, best = self.curvature[task.agent]
         anchor = task.vectors["adapter"].astype(np.float64)
         steps, mu = task.settings.get("steps", self.steps), task.settings.get("mu", self.mu)
         linear = np.asarray(task.vectors.get("linear", 0.0), np.float64)
@@ -45,7 +49,7 @@ class Quadratic:
         return answer(task, vectors={"delta": delta}, metrics={"step_weight": float(steps)})
 
     def evaluate(self, task: Task) -> Update:
-        c, best = CURVATURE[task.agent]
+        c, best = self.curvature[task.agent]
         return answer(
             task, metrics={"loss": float((c / 2 * (task.vectors["adapter"] - best) ** 2)[0])}
         )

@@ -86,6 +86,14 @@ def test_fedasync_mixes_by_its_rate_and_staleness(tmp_path, lr):
     assert xs[9] == pytest.approx(x + alpha * (1 + 4 * 0.6**10 - x), abs=1e-5)
 
 
+@pytest.mark.parametrize("strategy", [fedbuff(), fedasync()], ids=["fedbuff", "fedasync"])
+def test_zero_deltas_leave_the_adapter(tmp_path, strategy):
+    engine = paced(tmp_path, trainer=Quadratic(lr=0.0))
+    xs, reports = course(tmp_path, strategy, rounds=12, engine=engine)
+    assert xs == [5.0] * 12
+    assert reports[-3].staleness == {"south": 9}
+
+
 def test_nobody_waits_for_the_slow_one(tmp_path):
     engine = paced(tmp_path)
     parts = federation(tmp_path, strategy=fedasync(), engine=engine, rounds=9, buffer=1)

@@ -29,7 +29,14 @@ def flower(folder):
     return local_flower(Clerk(folder), AGENTS, folder / "flower")
 
 
-CARRIERS = {"processes": processes, "flower": flower}
+def on_ray(folder):
+    pytest.importorskip("ray")
+    from llmagentos.engines.ray import RayCarrier, Share
+
+    return RayCarrier(Clerk(folder), AGENTS, Share())
+
+
+CARRIERS = {"processes": processes, "ray": on_ray, "flower": flower}
 
 
 @pytest.fixture(params=CARRIERS, scope="module")
@@ -124,31 +131,40 @@ def test_a_body_that_always_kills_is_answered_with_nothing(carrier):
     assert one(carrier, "north", b"hello") == b"north " + digest(b"hello")
 
 
+def exit_code(work, name, folder):
+    """How a server of its own ends that does the work."""
+    server = SPAWN.Process(target=work, args=(name, folder))
+    server.start()
+    server.join()
+    return server.exitcode
+
+
+def use_and_close(name, folder):
+    carrier = CARRIERS[name](folder)
+    try:
+        pids = {process_of(carrier, agent) for agent in AGENTS}
+        assert pids <= set(marked(str(folder)))
+    finally:
+        carrier.close()
+    assert set(marked(str(folder))) == {os.getpid()}
+
+
+def use_and_die(name, folder):
+    process_of(CARRIERS[name](folder), "north")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @pytest.mark.parametrize("name", CARRIERS)
 def test_close_leaves_no_process_behind(name, tmp_path, monkeypatch):
     monkeypatch.setenv("CARRIER", str(tmp_path))
-    carrier = CARRIERS[name](tmp_path)
-    try:
-        pids = {process_of(carrier, agent) for agent in AGENTS}
-        assert pids <= set(marked(str(tmp_path)))
-    finally:
-        carrier.close()
-    assert marked(str(tmp_path)) == []
+    assert exit_code(use_and_close, name, tmp_path) == 0
 
 
 @pytest.mark.parametrize("name", CARRIERS)
 def test_everything_ends_when_the_server_is_killed(name, tmp_path, monkeypatch):
     monkeypatch.setenv("CARRIER", str(tmp_path))
-    server = SPAWN.Process(target=send_and_die, args=(name, tmp_path))
-    server.start()
-    server.join()
-    assert server.exitcode == -signal.SIGKILL
+    assert exit_code(use_and_die, name, tmp_path) == -signal.SIGKILL
     end = time.monotonic() + 30
     while marked(str(tmp_path)) and time.monotonic() < end:
         time.sleep(0.1)
     assert marked(str(tmp_path)) == []
-
-
-def send_and_die(name, folder):
-    process_of(CARRIERS[name](folder), "north")
-    os.kill(os.getpid(), signal.SIGKILL)

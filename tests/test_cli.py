@@ -68,6 +68,9 @@ WRONG = [
     (["--config", "feddyn", "--local.mu", "1"], "local.mu=1.0: .*set local.mu to 0"),
     (["--config", "feddyn", "--server.lr", "2"], "server.lr=2.0: .*has no learning rate"),
     (["--config", "scaffold", "--server.sampling", "weighted"], "server.sampling='weighted'"),
+    (["--config", "fedbuff", "--server.fraction", "0.5"], "server.fraction=0.5: .*set it to 1"),
+    (["--config", "fedasync", "--server.deadline_s", "9"], "server.deadline_s=9.0: .*leave it out"),
+    (["--server.buffer", "0"], "server.buffer=0: needs at least 1"),
     (["--local.steps_by_agent", "{bank: 0}"], "local.steps_by_agent.bank=0: needs at least 1"),
     (["stray"], "unrecognized arguments: stray"),
 ]

@@ -23,6 +23,7 @@ from llmagentos.settings import (
     LoraSettings,
     ModelSettings,
     RunSettings,
+    ServerSettings,
 )
 from tests.crashing import exit_code_of, tune
 from tests.lm_world import CPU, SILOS, trainer
@@ -75,6 +76,13 @@ def settings(trainer="auto", batch=2, max_tokens=64, **cohort):
         corpus=CorpusSettings(max_tokens=max_tokens),
         cohort=CohortSettings(**cohort),
     )
+
+
+def test_agents_that_do_not_wait_for_each_other_train_one_by_one(caplog):
+    asked = replace(settings("cohort"), server=ServerSettings(strategy="fedbuff"))
+    with caplog.at_level(logging.WARNING):
+        assert with_trainer(asked, trainer()).trainer == "single"
+    assert "no batch in common; agents train one by one" in caplog.text
 
 
 @pytest.mark.parametrize(

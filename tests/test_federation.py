@@ -23,7 +23,10 @@ from llmagentos.strategies import (
     feddyn,
     fednova,
     fedyogi,
+    median,
+    norm_clipping,
     scaffold,
+    trimmed_mean,
 )
 from tests.quadratics import CURVATURE, ROSTER, Quadratic, Shuffled, agents, federation
 
@@ -33,6 +36,9 @@ STRATEGIES = {
     "fedadam": fedadam,
     "fedyogi": fedyogi,
     "fedadagrad": fedadagrad,
+    "median": median,
+    "trimmed_mean": lambda: trimmed_mean(0),
+    "norm_clipping": lambda: norm_clipping(1.0),
     "fednova": fednova,
     "scaffold": scaffold,
     "feddyn": feddyn,

@@ -19,7 +19,7 @@ ROWS = [
     {"messages", "progress", "state", "store"},
     {"adapter", "codecs", "corpus", "kernels"},
     {"settings", "packages", "folders", "scaled"},
-    {"fields", "files", "interrupts", "patience", "seeds"},
+    {"fields", "files", "interrupts", "patience", "schema", "seeds"},
     {"errors"},
 ]
 """From the top down: a module imports from its own package or from a lower row."""

@@ -170,6 +170,8 @@ def test_tensors_are_rows_and_outputs_too():
     assert out.tolist() == [12, 23]
     assert result.squared_norms == (5.0, 25.0)
     assert kernels.weighted_sum([torch.ones(2).half()], [3]).vector.tolist() == [3, 3]
+    scaled = torch.tensor([1, -2], dtype=torch.int8), torch.tensor([0.5])
+    assert kernels.weighted_sum([scaled], [2]).vector.tolist() == [1, -2]
 
 
 def test_the_kernels_come_without_torch():

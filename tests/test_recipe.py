@@ -1,6 +1,7 @@
 """The recipes as a user runs them, on the smoke settings: what they leave, and after a crash."""
 
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -155,9 +156,25 @@ def test_a_killed_run_of_scaffold_and_resumed_ends_with_the_same_bits(
     undisturbed_scaffold, tmp_path, point
 ):
     assert exit_code_of(tune, scaffold_words(tmp_path), point) < 0
-    assert exit_code_of(tune, words_for(tmp_path, "--resume")) == 0
+    assert exit_code_of(tune, scaffold_words(tmp_path, "--resume")) == 0
     assert bits(tmp_path / "run") == bits(undisturbed_scaffold)
     assert metrics(tmp_path / "run") == metrics(undisturbed_scaffold)
+
+
+def test_a_run_without_common_rounds_is_killed_and_resumed_to_the_same_bits(tmp_path):
+    words = ["--server.strategy", "fedbuff", "--rounds", "5"]
+    assert exit_code_of(tune, words_for(tmp_path / "whole", *words)) == 0
+    expected = tmp_path / "whole" / "run"
+    assert {a: s for line in metrics(expected) for a, s in line["staleness"].items() if s}
+    summary = json.loads((expected / "summary.json").read_text())
+    for agent, before in summary["before"].items():
+        assert summary["after"][agent]["loss"] < before["loss"]
+    for point in (60, 100, 140):
+        out = tmp_path / str(point)
+        assert exit_code_of(tune, words_for(out, *words), point) < 0
+        assert exit_code_of(tune, words_for(out, "--rounds", "5", "--resume")) == 0
+        assert bits(out / "run") == bits(expected)
+        assert metrics(out / "run") == metrics(expected)
 
 
 def test_scaffold_sends_two_vectors_both_ways_and_its_controls_add_up(undisturbed_scaffold):
@@ -240,6 +257,15 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == [said]
 
 
+def test_the_plan_of_scaffold_has_twice_the_bytes_and_that_of_uneven_agents_their_steps(tmp_path):
+    said = tmp_path / "said"
+    assert exit_code_of(tune, scaffold_words(tmp_path, "--dry-run"), told=said) == 0
+    assert "114,688 up, 114,688 down" in said.read_text()
+    words = words_for(tmp_path, "--dry-run", "--local.steps_by_agent", "{bank: 7}")
+    assert exit_code_of(tune, words, told=said) == 0
+    assert re.search(r"optimizer steps in all\s+26\b", said.read_text())
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -250,6 +276,7 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(tmp_path):
         (["--trackers", "[tensorbord]"], "trackers='tensorbord': unknown"),
         (["--model.device", "cuda"], "model.device='cuda'"),
         (["--init-adapter", "nowhere"], "nowhere"),
+        (["--server.strategy", "fedbuff", "--server.buffer", "5"], "server.buffer=5: there are 4"),
         (["--local.steps_by_agent", "{bnk: 4}"], "local.steps_by_agent='bnk': no such agent"),
     ],
 )

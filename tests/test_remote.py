@@ -1,22 +1,22 @@
 """Federations over signed envelopes: the bits of one process, and nobody in who does not belong."""
 
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 
 from llmagentos.agent import Limits
-from llmagentos.engines import InProcessEngine
+from llmagentos.engines import InProcessEngine, with_memory
 from llmagentos.federation import play_round, run, task_for
 from llmagentos.identity import new_key, open_sealed, seal
+from llmagentos.settings import LocalSettings
+from llmagentos.strategies import feddyn, scaffold
 from tests.coded import CODECS, ROSTER, Homing, federation
 from tests.organisations import BASE, Organisations
 
-LOCAL = {
-    "steps": 2, "batch": 4, "accumulation": 1, "lr": 0.1, "optimizer": "sgd", "weight_decay": 0.0,
-    "schedule": "constant", "warmup_steps": 0, "clip": 1.0, "mu": 0.0, "precision": "auto",
-    "gradient_checkpointing": False, "aggregation": "fedavg",
-}  # fmt: skip
+SGD = LocalSettings(steps=2, batch=4, lr=0.1, optimizer="sgd")
+LOCAL = {**asdict(SGD), "aggregation": "fedavg"}
 
 
 def told(codec):
@@ -41,14 +41,36 @@ def test_a_federation_over_a_carrier_has_the_bits_of_one_process(tmp_path, codec
     assert [r.loss for r in reports[0]] == [r.loss for r in reports[1]]
 
 
-def test_a_real_model_trains_to_the_same_bits_over_a_carrier(tmp_path):
-    from dataclasses import asdict
+class Drifting(Homing):
+    """As the others, in two steps that a correction bends."""
 
+    def update(self, task):
+        update = super().update(task)
+        bent = update.vectors["delta"] - np.float32(0.2) * task.vectors["linear"]
+        return replace(update, vectors={"delta": bent}, metrics={"step_weight": 2.0})
+
+
+@pytest.mark.parametrize("codec", ["fp32", "int8"])
+@pytest.mark.parametrize("strategy", [scaffold(), feddyn()], ids=["scaffold", "feddyn"])
+def test_what_agents_keep_is_kept_behind_a_carrier_too(tmp_path, strategy, codec):
+    home = tmp_path / "here" / "kept"
+    here = federation(tmp_path / "here", codec, settings=told(codec))
+    here = replace(here, engine=InProcessEngine(with_memory(Drifting(), home), ROSTER))
+    there = parts_over(tmp_path, Organisations(tmp_path, ROSTER, Drifting()), codec)
+    ended = []
+    for parts in (replace(here, strategy=strategy), replace(there, strategy=strategy)):
+        assert [report.refused for report in run(parts)] == [{}] * 3
+        ended.append(bits(parts))
+    assert ended[0] == ended[1]
+    (moment,) = (v for name, v in ended[0].items() if name.startswith("moments."))
+    assert any(moment)
+
+
+def test_a_real_model_trains_to_the_same_bits_over_a_carrier(tmp_path):
     from llmagentos.adapter import Adapter
     from llmagentos.federation import Federation, Plan
     from llmagentos.journal import Journal
     from llmagentos.messages import Enrolled
-    from llmagentos.settings import LocalSettings
     from llmagentos.state import ServerState
     from llmagentos.strategies import fedavg
     from tests.lm_world import SILOS, start_of, trainer

@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from llmagentos.corpus.own import own_examples
-from llmagentos.engines import CodingTrainer, InProcessEngine
+from llmagentos.engines import InProcessEngine, with_memory
+from llmagentos.engines.flower.certificates import make_node_key
 from llmagentos.engines.remote import RemoteEngine
 from llmagentos.federation import Federation, run
 from llmagentos.identity import Member, name_of, new_key, read_roster, write_key
@@ -60,6 +61,7 @@ def world(tmp_path_factory):
     keys = {name: new_key() for name in SCRIPTS}
     for name, key in keys.items():
         write_key(folder / f"{name}.key", key)
+    make_node_key(folder / "node.key")
     return SimpleNamespace(folder=folder, coordinator=coordinator, terms=agreed, keys=keys)
 
 
@@ -69,6 +71,7 @@ def words_for(world, name, home, *more):
         "terms": world.folder / "terms.yaml",
         "key": world.folder / f"{name}.key",
         "home": home / name,
+        "node_key": world.folder / "node.key",
     }
     return [f"--{key}={value}" for key, value in known.items()] + [*EASY, *more]
 
@@ -149,7 +152,7 @@ def checked(name, world, tmp_path, superlink, capsys, *more):
 def test_a_check_finds_nothing_wrong_where_nothing_is(name, world, tmp_path, superlink, capsys):
     code, lines = checked(name, world, tmp_path, superlink, capsys)
     assert code == 0, lines
-    assert [line.split()[:2] for line in lines] == [["ok", n.name] for n in checking.LINES]
+    assert [line[:3] for line in lines] == ["ok "] * len(checking.LINES)
     assert "a step took" in lines[-1]
 
 
@@ -264,16 +267,59 @@ def test_four_scripts_are_a_federation_with_the_bits_of_one_process(world, tmp_p
     session = open_session(settings, examples, untracked)
     answers = {name: once(name, world, tmp_path, monkeypatch) for name in SCRIPTS}
     there = RemoteEngine(Direct(answers), members_of(world), world.coordinator, session.base.hash)
-    here = InProcessEngine(CodingTrainer(session.trainer, tmp_path / "memory"), session.roster)
-    ended = []
-    for name, engine in (("here", here), ("there", there)):
-        with Journal(tmp_path / name) as journal:
-            journal.begin(session.layout, {}, session.first_state)
-            parts = Federation(fedavg(), engine, journal, plan_of(settings, "run"))
-            reports = [(report.loss, report.refused) for report in run(parts)]
-            ended.append((reports, journal.state().adapter.vector.tobytes()))
+    here = InProcessEngine(with_memory(session.trainer, tmp_path / "memory"), session.roster)
+    ended = [bits_of(session, plan_of(settings, "run"), e, tmp_path) for e in (here, there)]
     assert ended[0] == ended[1]
     assert [refused for _, refused in ended[1][0]] == [{}, {}]
+
+
+@pytest.mark.slow
+def test_scripts_that_dial_in_over_flower_have_the_bits_of_one_process(world, tmp_path):
+    pytest.importorskip("flwr")
+    from llmagentos.engines.flower.carrier import FlowerCarrier
+    from llmagentos.engines.flower.certificates import make_certificates
+    from llmagentos.engines.flower.link import Address
+    from llmagentos.engines.flower.local import free_port
+    from llmagentos.lm.trainer import untracked
+    from llmagentos.recipes.session import open_session, plan_of
+
+    names, settings = ("bank", "city"), run_settings()
+    examples = {n: own_examples(f"invented/{n}", organisation(n).to_example) for n in names}
+    session = open_session(settings, examples, untracked)
+    make_certificates(tmp_path, ["localhost"])
+    address = Address(tmp_path, port=free_port())
+    keys = {name: make_node_key(tmp_path / f"{name}.node") for name in names}
+    members = {name: member for name, member in members_of(world).items() if name in names}
+    carrier = FlowerCarrier(tmp_path / "link", address, keys)
+    agents = [start_agent(name, world, tmp_path, address) for name in names]
+    there = RemoteEngine(carrier, members, world.coordinator, session.base.hash)
+    here = InProcessEngine(with_memory(session.trainer, tmp_path / "memory"), session.roster)
+    try:
+        ended = [bits_of(session, plan_of(settings, "run"), e, tmp_path) for e in (here, there)]
+    finally:
+        for agent in agents:
+            agent.terminate()
+            agent.wait()
+        there.close()
+    assert ended[0] == ended[1]
+
+
+def start_agent(name, world, home, address):
+    """A script in a process of its own that serves until it is told to end."""
+    node = [f"--superlink={address.reached}", f"--authority={home / 'ca.pem'}"]
+    words = words_for(world, name, home, *node, f"--node-key={home / f'{name}.node'}")
+    told = (home / f"{name}.log").open("wb")
+    with told:
+        return subprocess.Popen([sys.executable, str(SCRIPTS[name]), *words], stderr=told)
+
+
+def bits_of(session, plan, engine, folder):
+    """Losses, refusals and the final adapter of a run over an engine."""
+    with Journal(folder / type(engine).__name__) as journal:
+        journal.begin(session.layout, {}, session.first_state)
+        parts = Federation(fedavg(), engine, journal, plan)
+        reports = [(report.loss, report.refused) for report in run(parts)]
+        return reports, journal.state().adapter.vector.tobytes()
 
 
 def test_a_task_goes_through_a_real_pipe(world, tmp_path):

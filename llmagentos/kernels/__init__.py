@@ -14,8 +14,11 @@ from llmagentos.kernels.averaging import (
     inspect,
     weighted_sum,
 )
+from llmagentos.kernels.clipping import Clipped, clip_factor, clipped
 from llmagentos.kernels.fused import StepPass, average_adaptive_step, average_momentum_step
-from llmagentos.kernels.gram import gram
+from llmagentos.kernels.order import MOST_ROWS, median, trimmed_mean
+from llmagentos.kernels.pairs import centred_gram, gram, squared_distances
+from llmagentos.kernels.ring import ring_sum
 from llmagentos.kernels.steps import (
     Adaptive,
     Momentum,
@@ -29,9 +32,11 @@ from llmagentos.kernels.training import AdamW, train_step
 from llmagentos.kernels.twin import native
 
 __all__ = [
+    "MOST_ROWS",
     "Accumulator",
     "AdamW",
     "Adaptive",
+    "Clipped",
     "Momentum",
     "Pass",
     "RowStats",
@@ -41,12 +46,19 @@ __all__ = [
     "average_adaptive_step",
     "average_momentum_step",
     "average_step",
+    "centred_gram",
+    "clip_factor",
+    "clipped",
     "gram",
     "inspect",
+    "median",
     "momentum_step",
     "native",
     "proximal",
+    "ring_sum",
+    "squared_distances",
     "train_step",
+    "trimmed_mean",
     "weighted_sum",
     "yogi_step",
 ]

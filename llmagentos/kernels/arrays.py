@@ -73,7 +73,9 @@ def rows(values: Sequence[ArrayOrTensor], size: int | None = None) -> list[Array
 
 
 def row_in_place(name: str, value: RowLike, size: int | None = None) -> Array | ScaledRow:
-    """A row as in ``row``, or a scaled one of that length."""
+    """A row as in ``row``, or a scaled one of that length, for a pair of its tensors too."""
+    if isinstance(value, tuple):
+        value = ScaledRow(*map(host, value))
     if not isinstance(value, ScaledRow):
         return row(name, value, size)
     if size is not None and len(value) != size:

@@ -75,7 +75,7 @@ def run_pass(
     torch = sys.modules["torch"]
     if len(rows) > cuda().row_limit:
         raise ValueError(f"{len(rows)} rows on a device; at most {cuda().row_limit} go in one pass")
-    stats = torch.zeros((len(rows), 2), dtype=torch.float64, device=like.device)
+    stats = torch.empty((len(rows), 2), dtype=torch.float64, device=like.device)
     entries = [row.entry() for row in rows]
 
     def call(stream: int) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 import ssl
+import stat
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -99,6 +100,16 @@ def try_key(tried: Tried) -> str:
     return f"public key {name_of(read_key(Path(tried.settings.key)))}"
 
 
+def try_node_key(tried: Tried) -> str:
+    """That the node has a key of its owner's alone."""
+    path = Path(tried.settings.node_key)
+    if not path.is_file():
+        raise SettingError(f"{path}: no such file; make it: enrol node-key --file {path}")
+    if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise SettingError(f"{path} can be read by others; run chmod 600 {path}")
+    return f"{path}; the coordinator needs {path}.pub"
+
+
 def try_terms(tried: Tried) -> str:
     """The coordinator's key, to be compared."""
     terms = tried.terms
@@ -167,6 +178,7 @@ class Line(NamedTuple):
 
 LINES = (
     Line("key", try_key),
+    Line("node key", try_node_key),
     Line("terms", try_terms),
     Line("disk", try_disk),
     Line("server", try_server),

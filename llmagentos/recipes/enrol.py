@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,24 @@ class KeyRequest:
 
     file: str = "agent.key"
     """File of the private key, which must not exist; it never leaves the house."""
+
+
+@dataclass(frozen=True)
+class NodeRequest:
+    """A key by which a SuperLink lets an agent's node in."""
+
+    file: str = "node.key"
+    """File of the private key, made unless it is there; the public half lies beside it."""
+
+
+@dataclass(frozen=True)
+class CertificatesRequest:
+    """A coordinator's certificate, vouched for by an authority of its own."""
+
+    hosts: list[str] = field(default_factory=lambda: ["localhost", "127.0.0.1"])
+    """Names and addresses by which agents dial the coordinator."""
+    folder: str = "certificates"
+    """Folder of ``ca.pem``, which is for every agent, ``server.pem`` and ``server.key``."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +81,24 @@ def make_key(asked: KeyRequest) -> None:
     print(f"public key, for the others: {name_of(key)}")
 
 
+def make_node(asked: NodeRequest) -> None:
+    """Write the key of an agent's node, whose public half the coordinator needs too."""
+    from llmagentos.engines.flower.certificates import make_node_key  # noqa: PLC0415
+
+    public = make_node_key(Path(asked.file))
+    print(f"{asked.file} holds the private key; send {public} to the coordinator")
+
+
+def make_certificate(asked: CertificatesRequest) -> None:
+    """Write the certificate of a coordinator without a public one, and its authority's."""
+    from llmagentos.engines.flower.certificates import make_certificates  # noqa: PLC0415
+
+    folder = Path(asked.folder)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_certificates(folder, asked.hosts)
+    print(f"{folder / 'ca.pem'} is for every agent; what else is in {folder} stays here")
+
+
 def add(asked: AddRequest) -> None:
     """Put an agent on the list, which is made if there is none."""
     from llmagentos.identity import Member, read_roster, write_roster  # noqa: PLC0415
@@ -106,17 +142,20 @@ class Verb(NamedTuple):
 
 VERBS = {
     "key": Verb(KeyRequest, make_key),
+    "node-key": Verb(NodeRequest, make_node),
+    "certificates": Verb(CertificatesRequest, make_certificate),
     "add": Verb(AddRequest, add),
     "list": Verb(ListRequest, show),
     "revoke": Verb(RevokeRequest, revoke),
 }
-USAGE = "usage: python -m llmagentos.recipes.enrol {key,add,list,revoke} [--SETTING VALUE ...]"
-HELP = f"""{USAGE}
+HELP = """usage: python -m llmagentos.recipes.enrol [--help] VERB [--SETTING VALUE ...]
 
-key     make a private key, and print its public half; an agent and a coordinator have one each
-add     put an agent on the coordinator's list
-list    show the list
-revoke  keep an agent out
+key           make a private key, and print its public half; every agent and the coordinator has one
+node-key      make the key by which the coordinator's SuperLink lets an agent's node in
+certificates  make the certificate of a coordinator that has no public one
+add           put an agent on the coordinator's list
+list          show the list
+revoke        keep an agent out
 
 Each has its own --help."""
 
@@ -132,7 +171,7 @@ def enrol(words: Sequence[str]) -> None:
         print(HELP)
         return
     if words[0] not in VERBS:
-        raise SettingError(f"{words[0]!r}: say key, add, list or revoke")
+        raise SettingError(f"{words[0]!r}: say {', '.join(VERBS)}")
     verb = VERBS[words[0]]
     parser = parser_for(verb.settings, f"enrol {words[0]}", verb.work.__doc__ or "")
     verb.work(read_words(verb.settings, parser, words[1:]))

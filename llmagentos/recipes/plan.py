@@ -51,7 +51,7 @@ def estimates(session: Session) -> dict[str, str]:
 
 def agents_in_round(session: Session) -> int:
     """How many agents train in a round."""
-    return max(1, round(session.settings.server.fraction * len(session.silos)))
+    return session.settings.server.updates(len(session.silos))
 
 
 def memory_bytes(session: Session) -> int:

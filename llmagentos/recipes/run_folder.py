@@ -21,6 +21,7 @@ class RunFolder:
         self.summary = path / "summary.json"
         self.journal = path / "journal"
         self.agents = path / "agents"
+        self.engine = path / "engine"
         self.adapter = path / "adapter"
         self.best = path / "best"
         self.report = path / "report.html"

@@ -1,15 +1,16 @@
 """A tuning run from its first measurement to its report."""
 
 import logging
+from contextlib import closing
 
 from llmagentos import asynchrony
-from llmagentos.engines import InProcessEngine, with_memory
 from llmagentos.federation import Federation, measure, run
 from llmagentos.journal import Journal
 from llmagentos.lm.distributed import Leader, follow
 from llmagentos.recipes.command import Command, dump_settings
 from llmagentos.recipes.comparing import compare
 from llmagentos.recipes.display import Display
+from llmagentos.recipes.engines import engine_of
 from llmagentos.recipes.log_file import log_file
 from llmagentos.recipes.plan import plan_tables
 from llmagentos.recipes.prometheus import prometheus
@@ -48,12 +49,15 @@ def federate(session: Session, command: Command, display: Display) -> None:
             raise name_taken(folder)
         folder.begin(dump_settings(session.settings))
         run_id = journal.begin(session.layout, session.facts, session.first_state)
-        engine = InProcessEngine(with_memory(trainer, folder.agents), session.roster)
         plan = plan_of(settings, run_id)
-        parts = Federation(strategy_of(settings.server), engine, journal, plan)
-        with log_file(folder.log), prometheus(settings.prometheus, folder.path):
+        with (
+            log_file(folder.log),
+            prometheus(settings.prometheus, folder.path),
+            closing(engine_of(session, trainer, folder)) as engine,
+        ):
+            parts = Federation(strategy_of(settings.server), engine, journal, plan)
             play(parts, session, command, display)
-        measure("measure", journal.state(), parts)
+            measure("measure", journal.state(), parts)
         publish(folder, journal, session)
         compared = folder.comparison(len(journal.reports()))
         if command.compare:

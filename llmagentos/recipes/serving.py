@@ -92,6 +92,7 @@ def _join(settings: AgentSettings, to_example: ToExample) -> None:
         raise SettingError("superlink is not set: the coordinator has its HOST:PORT for you")
     examples = own_examples(settings.corpus, to_example)
     # Importing torch takes seconds, which a wrong setting or corpus should not cost.
+    from llmagentos.engines.flower.local import free_port  # noqa: PLC0415
     from llmagentos.engines.flower.node import Node  # noqa: PLC0415
     from llmagentos.engines.flower.node import serve as serve_node  # noqa: PLC0415
     from llmagentos.recipes.own_desk import open_desk  # noqa: PLC0415
@@ -100,4 +101,5 @@ def _join(settings: AgentSettings, to_example: ToExample) -> None:
     home.mkdir(parents=True, exist_ok=True)
     authority, key = Path(settings.authority), Path(settings.node_key)
     with open_desk(settings, examples) as desk:
-        serve_node(desk.answer, settings.name, Node(settings.superlink, authority, key, home))
+        node = Node(settings.superlink, authority, key, home, free_port())
+        serve_node(desk.answer, settings.name, node)

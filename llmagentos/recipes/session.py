@@ -137,7 +137,7 @@ def plan_of(settings: RunSettings, run: str) -> Plan:
         weighting=counting,
         deadline_s=settings.server.deadline_s,
         resend_s=settings.server.resend_s,
-        buffer=1 if server.strategy == "fedasync" else server.buffer,
+        buffer=server.updates(agents=1),
         settings=told,
         by_agent={agent: {"steps": steps} for agent, steps in steps_by_agent.items()},
     )

@@ -10,6 +10,7 @@ from llmagentos.corpus import read_silos
 from llmagentos.recipes.command import Command, Recipe, read_command
 from llmagentos.recipes.display import Display
 from llmagentos.recipes.exits import exit_code
+from llmagentos.recipes.extras import check_engine
 from llmagentos.recipes.log_file import log_to_terminal
 from llmagentos.recipes.prometheus import check_prometheus
 from llmagentos.settings import RunSettings
@@ -33,6 +34,7 @@ def tune(command: Command) -> None:
     first = first_process()
     log_to_terminal(logging.WARNING if first else logging.ERROR)
     check_prometheus(command.settings.prometheus)
+    check_engine(command.settings.engine)
     examples = read_silos(command.settings.corpus, command.settings.seed)
     check_agents(command.settings, examples)
     with Display(quiet=not first) as display:

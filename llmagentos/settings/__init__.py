@@ -3,6 +3,7 @@
 from llmagentos.settings.codec import CodecSettings
 from llmagentos.settings.cohort import CohortSettings
 from llmagentos.settings.corpus import CorpusSettings, PartitionSettings
+from llmagentos.settings.engines import FlowerSettings, RaySettings
 from llmagentos.settings.evaluation import EvaluationSettings
 from llmagentos.settings.local import LocalSettings
 from llmagentos.settings.model import LoraSettings, ModelSettings
@@ -15,10 +16,12 @@ __all__ = [
     "CohortSettings",
     "CorpusSettings",
     "EvaluationSettings",
+    "FlowerSettings",
     "LocalSettings",
     "LoraSettings",
     "ModelSettings",
     "PartitionSettings",
+    "RaySettings",
     "RowSettings",
     "RunSettings",
     "ServerSettings",

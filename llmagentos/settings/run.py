@@ -7,6 +7,7 @@ from llmagentos.settings.checks import require
 from llmagentos.settings.codec import CodecSettings
 from llmagentos.settings.cohort import CohortSettings
 from llmagentos.settings.corpus import CorpusSettings
+from llmagentos.settings.engines import FlowerSettings, RaySettings
 from llmagentos.settings.evaluation import EvaluationSettings
 from llmagentos.settings.local import LocalSettings
 from llmagentos.settings.model import LoraSettings, ModelSettings
@@ -42,6 +43,13 @@ class RunSettings:
     ``corpus.max_tokens`` is at most 128 (4096 on a GPU) and nothing stands in the way."""
     cohort: CohortSettings = CohortSettings()
     """Agents side by side."""
+    engine: Literal["in_process", "processes", "ray", "flower"] = "in_process"
+    """Where agents train: in the server's process; each in a process of its own; on a Ray cluster
+    of one owner; or over Flower. The last three need the extra of their name."""
+    ray: RaySettings = RaySettings()
+    """Ray."""
+    flower: FlowerSettings = FlowerSettings()
+    """Flower."""
     server: ServerSettings = ServerSettings()
     """Averaging at the server."""
     evaluation: EvaluationSettings = EvaluationSettings()

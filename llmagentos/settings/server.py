@@ -1,30 +1,39 @@
 """What the server does with the agents' updates."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from llmagentos.settings.checks import require
+
+StrategyName = Literal[
+    "fedavg",
+    "fedavgm",
+    "fedadam",
+    "fedyogi",
+    "fedadagrad",
+    "fednova",
+    "scaffold",
+    "feddyn",
+    "fedbuff",
+    "fedasync",
+    "median",
+    "trimmed_mean",
+    "krum",
+    "multi_krum",
+    "norm_clipping",
+]
 
 
 @dataclass(frozen=True)
 class ServerSettings:
     """Who takes part in a round, how updates are weighted, and the server's own step."""
 
-    strategy: Literal[
-        "fedavg",
-        "fedavgm",
-        "fedadam",
-        "fedyogi",
-        "fedadagrad",
-        "fednova",
-        "scaffold",
-        "feddyn",
-        "fedbuff",
-        "fedasync",
-    ] = "fedavg"
+    strategy: StrategyName = "fedavg"
     """What is done with the agents' changes: averaged, given to an optimizer (Reddi et al. 2021,
     arXiv:2003.00295), divided by the agents' steps (fednova), corrected for where each agent drifts
-    (scaffold, feddyn), or taken as they come, with no common rounds (fedbuff, fedasync)."""
+    (scaffold, feddyn), taken as they come, with no common rounds (fedbuff, fedasync), or
+    combined so that some false ones cannot carry the adapter away (the others)."""
     lr: float | None = None
     """The server's learning rate, unless given 0.03 for fedadam, fedyogi and fedadagrad, 0.6 for
     fedasync, else 1."""
@@ -44,6 +53,12 @@ class ServerSettings:
     alpha: float = 0.1
     """FedDyn's alpha (Acar et al. 2021, arXiv:2111.04263): how strongly agents are held together.
     Too small a one lets the first rounds swing far."""
+    trim: int = 1
+    """Values that trimmed_mean drops at either end of every coordinate."""
+    tolerated: int = 1
+    """False updates that krum and multi_krum put up with; they need twice as many and 3 in all."""
+    clip_norm: float = 1.0
+    """Norm to which norm_clipping shortens a longer update."""
     weighting: Literal["examples", "tokens", "uniform"] = "examples"
     """What an agent's weight counts: its training rows, their target tokens, or one each."""
     fraction: float = 1.0
@@ -64,9 +79,13 @@ class ServerSettings:
         require(self.tau > 0, "server.tau", self.tau, "needs to be above 0")
         require(self.buffer >= 1, "server.buffer", self.buffer, "needs at least 1")
         staleness = self.staleness
-        require(0 <= staleness < float("inf"), "server.staleness", staleness, "needs 0 or more")
+        require(0 <= staleness < inf, "server.staleness", staleness, "needs 0 or more")
         alpha = self.alpha
-        require(0 < alpha < float("inf"), "server.alpha", alpha, "needs to be above 0")
+        require(0 < alpha < inf, "server.alpha", alpha, "needs to be above 0")
+        require(0 < self.clip_norm < inf, "server.clip_norm", self.clip_norm, "needs to be above 0")
+        for name in ("trim", "tolerated"):
+            value = getattr(self, name)
+            require(value >= 0, f"server.{name}", value, "needs to be 0 or more")
         for name in ("momentum", "beta1", "beta2"):
             value = getattr(self, name)
             require(0 <= value < 1, f"server.{name}", value, "needs to lie in [0, 1)")
@@ -89,6 +108,11 @@ class ServerSettings:
     def asynchronous(self) -> bool:
         """Whether agents have no common rounds."""
         return self.strategy in ("fedbuff", "fedasync")
+
+    def updates(self, agents: int) -> int:
+        """How many updates a round is made of, where there are so many agents."""
+        alone = {"fedbuff": self.buffer, "fedasync": 1}
+        return alone.get(self.strategy, max(1, round(self.fraction * agents)))
 
     @property
     def counting(self) -> str:

@@ -23,7 +23,8 @@ AverageAndStep = Callable[..., kernels.StepPass[State]]
 class Step:
     """The rows that move the global adapter, ``n`` times ``(d,)``, and how much each counts.
 
-    A row is an array, or coded and decoded where it is read. ``weights`` sum to 1.
+    A row is an array, or coded and decoded where it is read. ``weights`` sum to 1, until a
+    ``combine`` makes others of them.
     ``squared_norms`` are those that were found when the rows came in, where they are known: a row
     whose norm differs has changed on the disk. ``metrics`` are those of the updates, ``beside`` the
     rows of the further vectors that they carry, by name, and ``share`` is how large a part of all
@@ -36,6 +37,11 @@ class Step:
     metrics: Sequence[Mapping[str, float]] = ()
     beside: Mapping[str, "Step"] = field(default_factory=dict)
     share: float = 1.0
+
+    def only(self, kept: Sequence[int]) -> "Step":
+        """Some of the rows, which count alike."""
+        norms = tuple(self.squared_norms[k] for k in kept) if self.squared_norms else ()
+        return Step([self.rows[k] for k in kept], [1 / len(kept)] * len(kept), norms)
 
     def mean(self) -> Vector:
         """The weighted sum of the rows, ``(d,)``."""
@@ -90,7 +96,8 @@ class Strategy:
     ``sample`` draws a round's agents. ``dispatch`` says which vectors an agent gets. ``combine``
     makes one step of the weighted updates. ``advance`` takes it. ``needs`` is "sum" where the
     weighted sum is enough and "rows" where single updates must be seen. ``told`` is what the agents
-    are told of it in fit tasks: see ``Task``.
+    are told of it in fit tasks: see ``Task``. ``least`` is the number of updates that ``combine``
+    cannot do without.
     """
 
     sample: Callable[[Roster, np.random.Generator], list[str]]
@@ -99,3 +106,4 @@ class Strategy:
     advance: Callable[[ServerState, Step], ServerState]
     needs: Literal["rows", "sum"] = "sum"
     told: Mapping[str, Any] = field(default_factory=dict)
+    least: int = 1

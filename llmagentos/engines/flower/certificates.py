@@ -1,6 +1,5 @@
 """Keys and certificates for a try-out on one machine, and an agent's key for anywhere."""
 
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -11,7 +10,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from llmagentos.files import write_durably
+from llmagentos.files import write_durably, write_secret
 
 VALID = timedelta(days=365)
 
@@ -28,6 +27,7 @@ def make_certificates(folder: Path, hosts: Sequence[str]) -> None:
     ca = _certificate(issuer, issuer, authority, authority, x509.BasicConstraints(True, 0))
     names = x509.SubjectAlternativeName([_host(host) for host in hosts])
     signed = _certificate(_name(hosts[0]), issuer, server, authority, names)
+    (folder / "server.key").unlink(missing_ok=True)
     write_secret(folder / "server.key", _pem(server))
     write_durably(folder / "server.pem", signed)
     write_durably(folder / "ca.pem", ca)
@@ -42,17 +42,11 @@ def make_node_key(path: Path) -> Path:
     if not public.exists():
         key = ec.generate_private_key(ec.SECP384R1())
         secret = serialization.PrivateFormat.OpenSSH
+        path.unlink(missing_ok=True)
         write_secret(path, _pem(key, secret))
         form = serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
         write_durably(public, key.public_key().public_bytes(*form))
     return public
-
-
-def write_secret(path: Path, body: bytes) -> None:
-    """A file that only its owner reads, also while it is being written."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-    with os.fdopen(os.open(path, flags, mode=0o600), "wb") as file:
-        file.write(body)
 
 
 def _pem(

@@ -35,8 +35,14 @@ def guarded_path(home: Path) -> str:
 
 
 def start(name: str) -> None:
-    """Run Flower's app starter, which installs an app only if it is the shim."""
-    starter = import_module(STARTERS[name])
+    """Run Flower's app starter under guard."""
+    guard(import_module(STARTERS[name]))
+    module, command = COMMANDS[name]
+    getattr(import_module(module), command)()
+
+
+def guard(starter: Any) -> None:
+    """From here on the starter installs an app only if it is the shim."""
     install = starter.install_from_fab
 
     def checked(bundle: bytes, *args: Any, **kwargs: Any) -> Path:
@@ -44,6 +50,4 @@ def start(name: str) -> None:
         path: Path = install(bundle, *args, **kwargs)
         return path
 
-    starter.install_from_fab = checked  # type: ignore[attr-defined]
-    module, command = COMMANDS[name]
-    getattr(import_module(module), command)()
+    starter.install_from_fab = checked

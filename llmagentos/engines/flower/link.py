@@ -1,30 +1,24 @@
 """The server's Flower processes: a SuperLink, the SuperExec that starts our app, and the run."""
 
 import json
-import logging
-import os
 import secrets
 import shutil
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from llmagentos.engines.flower.certificates import write_secret
+from llmagentos.engines.flower.command_line import CommandLine
 from llmagentos.engines.flower.guard import guarded_path
 from llmagentos.engines.flower.program import Program, Tended
 from llmagentos.engines.flower.shim import write_shim
 from llmagentos.engines.flower.tray import FOLDER, desk_of
 from llmagentos.errors import SettingError
-
-log = logging.getLogger(__name__)
+from llmagentos.files import write_secret
 
 START_S = 60
-"""How long a SuperLink may take to listen, and the command line to answer."""
+"""How long a SuperLink may take to listen."""
 
 QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
 """Flower calls nobody."""
@@ -48,17 +42,19 @@ class Address:
 class Link:
     """A SuperLink with TLS that knows the agents' keys; ``folder`` outlives every process.
 
-    Raises ``SettingError`` where a port is taken.
+    Raises ``SettingError`` where a port is taken or a file is missing.
     """
 
     def __init__(self, folder: Path, address: Address, keys: Mapping[str, Path]) -> None:
         self.folder, self.address = folder.absolute(), address
+        check_files(address, keys)
         self.home = self.folder / "home"
         self.home.mkdir(parents=True, exist_ok=True)
         self._check_port()
         self.settings = flower_settings(self.home, self.folder)
         self.programs: list[Tended] = [self._superlink(), self._superexec()]
-        self._configure()
+        authority = address.certificates / "ca.pem"
+        self.flwr = CommandLine(self.home, address.reached, authority, self.settings)
         self._wait_until_it_listens()
         self._register(keys)
 
@@ -96,13 +92,6 @@ class Link:
             write_secret(path, secrets.token_bytes(32))
         return path
 
-    def _configure(self) -> None:
-        """The command line knows the SuperLink by the name ``here``."""
-        lines = ["[superlink]", 'default = "here"', "[superlink.here]"]
-        lines += [f"address = {json.dumps(self.address.reached)}"]
-        lines += [f"root-certificates = {json.dumps(str(self.address.certificates / 'ca.pem'))}"]
-        (self.home / "config.toml").write_text("\n".join(lines) + "\n")
-
     def _wait_until_it_listens(self) -> None:
         end = time.monotonic() + START_S
         while not self._listens():
@@ -123,32 +112,14 @@ class Link:
         nodes = json.loads(path.read_text()) if path.exists() else {}
         for agent, key in keys.items():
             if desk_of(agent) not in nodes:
-                found = self.flwr("supernode", "register", str(key.absolute()), "here")
-                nodes[desk_of(agent)] = str(found["node-id"])
+                nodes[desk_of(agent)] = self.flwr.register(key)
                 path.write_text(json.dumps(nodes))
 
     def submit(self) -> None:
         """A Flower run whose relay takes over from any earlier one's."""
         (self.folder / "session").write_text(secrets.token_hex(8))
         write_shim(self.folder / "app")
-        self.flwr("run", str(self.folder / "app"), "here")
-
-    def flwr(self, *words: str) -> dict[str, Any]:
-        """What Flower's command line answers; ``ConnectionError`` where it fails."""
-        program = str(Path(sys.executable).with_name("flwr"))
-        done = subprocess.run(  # noqa: S603
-            [program, *words, "--format", "json"],
-            env={**os.environ, **self.settings},
-            capture_output=True,
-            text=True,
-            timeout=START_S,
-            check=False,
-        )
-        start = done.stdout.find("{")
-        found: dict[str, Any] = json.loads(done.stdout[start:]) if start >= 0 else {}
-        if done.returncode or not found.get("success"):
-            raise ConnectionError(f"flwr {words[0]}: {(done.stderr or done.stdout).strip()}")
-        return found
+        self.flwr.run(self.folder / "app")
 
     def tend(self) -> None:
         """Start again what has ended."""
@@ -160,6 +131,14 @@ class Link:
         for program in reversed(self.programs):
             program.end()
         shutil.rmtree(self.home / "apps", ignore_errors=True)
+
+
+def check_files(address: Address, keys: Mapping[str, Path]) -> None:
+    """Raise ``SettingError`` that names the first certificate or public key that is not there."""
+    names = ("ca.pem", "server.pem", "server.key")
+    for path in [*(address.certificates / name for name in names), *keys.values()]:
+        if not path.is_file():
+            raise SettingError(f"{path}: no such file; docs/deployment.md says how to make it")
 
 
 def flower_settings(home: Path, relay: Path) -> dict[str, str]:
