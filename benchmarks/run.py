@@ -13,6 +13,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "RESULTS.md"
+MISSING = "## What has not run"
 
 SCRIPTS = {
     "average": ["--agents", "4", "--values", "100000", "--repeats", "2"],
@@ -50,11 +51,12 @@ def given(flag: str, asked: argparse.Namespace) -> list[str]:
 
 
 def with_section(text: str, name: str, table: str) -> str:
-    """The text with the section of that script replaced, or with a section more."""
+    """The text with that script's section replaced, or with one more before what is missing."""
     title = f"## `{name}.py`"
     before, found, rest = text.partition(f"{title}\n")
     if not found:
-        return f"{text.rstrip()}\n\n{title}\n\n{table}\n"
+        measured, missing, rest = text.partition(MISSING)
+        return f"{measured.rstrip()}\n\n{title}\n\n{table}\n\n{missing}{rest}"
     _, following, after = rest.partition("\n## ")
     return f"{before}{title}\n\n{table}\n{following}{after}"
 
