@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
 from llmagentos.lm.batches import Batch
+from llmagentos.lm.target_loss import TargetLoss, keeps_no_logits
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +27,9 @@ class TargetScore:
     """What a batch's target tokens get: negative log-likelihood, and hits of the likeliest token.
 
     Runs the body of the model, picks the positions that predict a target and applies the head to
-    them, some at a time; the backward pass computes a chunk's logits again. A model whose forward
-    pass is more than head after body (softcapped or scaled logits) goes through that instead.
+    them, some at a time; under a frozen head see ``TargetLoss``, else the backward pass computes a
+    chunk's logits again. A model whose forward pass is more than head after body (softcapped or
+    scaled logits) goes through that instead.
     """
 
     def __init__(self, model: PeftModel) -> None:
@@ -43,18 +45,20 @@ class TargetScore:
 
     def __call__(self, batch: Batch) -> Tensor:
         """Negative log-likelihood of each target, ``(n,)`` float32; it can be differentiated."""
-        return self._by_chunk(batch, _nll)
+        head, outputs = self._head_and_outputs(batch)
+        if outputs.requires_grad and keeps_no_logits(head):
+            nll: Tensor = TargetLoss.apply(outputs, batch.targets, head, self.chunk)
+            return nll
+        return self._by_chunk(head, outputs, batch.targets, _nll)
 
     @torch.no_grad()
     def with_hits(self, batch: Batch) -> Tensor:
         """The same, and 1 where the target is the likeliest token: ``(2, n)`` float32."""
-        return self._by_chunk(batch, _nll_and_hits)
-
-    def _by_chunk(self, batch: Batch, score: Score) -> Tensor:
         head, outputs = self._head_and_outputs(batch)
-        pieces = list(
-            zip(*(torch.split(t, self.chunk) for t in (outputs, batch.targets)), strict=True)
-        )
+        return self._by_chunk(head, outputs, batch.targets, _nll_and_hits)
+
+    def _by_chunk(self, head: nn.Module, outputs: Tensor, targets: Tensor, score: Score) -> Tensor:
+        pieces = list(zip(*(torch.split(t, self.chunk) for t in (outputs, targets)), strict=True))
         if len(pieces) > 1 and outputs.requires_grad:
             score = partial(checkpoint, score, use_reentrant=False)
         return torch.cat([score(head, *piece) for piece in pieces], dim=-1)

@@ -18,8 +18,8 @@ from llmagentos.lm.lora import parameters_by_name
 from llmagentos.settings import LocalSettings
 
 OPTIMIZERS: Mapping[str, Callable[[list[dict[str, Any]]], torch.optim.Optimizer]] = {
-    "adamw": torch.optim.AdamW,
-    "sgd": torch.optim.SGD,
+    "adamw": partial(torch.optim.AdamW, fused=True),
+    "sgd": partial(torch.optim.SGD, fused=True),
 }
 """``local.optimizer`` to an optimizer of parameter groups."""
 
