@@ -1,9 +1,9 @@
 """Rounds of Flower's simulation over Ray, whose clients load model and Trainer every round.
 
-    python benchmarks/flower_round.py WORK ROUNDS CLIENTS_AT_A_TIME
+    python benchmarks/flower_round.py WORK NAME ROUNDS CLIENTS_AT_A_TIME
 
 As Flower's examples for language models do it. Runs in Flower's environment, imports nothing of
-ours, and ends with a line of JSON. WORK is a folder that `round.py` has written.
+ours, leaves NAME.safetensors and ends with a line of JSON. `round.py` has written WORK.
 """
 
 import json
@@ -23,7 +23,7 @@ from flwr.simulation import run_simulation
 from safetensors.torch import save_file
 from trainer_clients import build, first_adapter, fit, quieten
 
-WORK, ROUNDS, AT_A_TIME = Path(sys.argv[1]), *map(int, sys.argv[2:])
+WORK, NAME, (ROUNDS, AT_A_TIME) = Path(sys.argv[1]), sys.argv[2], map(int, sys.argv[3:])
 SETTINGS = json.loads((WORK / "work.json").read_text())
 
 
@@ -68,7 +68,7 @@ def main() -> None:
     def rounds(grid: Grid, _context: Context) -> None:
         first = ArrayRecord(first_adapter(WORK))
         final = strategy.start(grid, first, num_rounds=ROUNDS).arrays
-        save_file(final.to_torch_state_dict(), WORK / "flower.safetensors")
+        save_file(final.to_torch_state_dict(), WORK / f"{NAME}.safetensors")
 
     cores = len(os.sched_getaffinity(0))
     resources: dict[str, int | float | str | bytes | bool | list[int]] = {

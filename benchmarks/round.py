@@ -67,8 +67,8 @@ def contenders(work: Path, peers: str, rounds: int, threads: int) -> dict[str, l
     flower = [peers, str(HERE / "flower_round.py"), str(work)]
     count, many = str(rounds), str(threads)
     return {
-        "flower": [*flower, count, "1"],
-        **({"flower2": [*flower, count, many]} if threads > 1 else {}),
+        "flower": [*flower, "flower", count, "1"],
+        **({"flower2": [*flower, "flower2", count, many]} if threads > 1 else {}),
         "rebuilt": [peers, trainer, str(work), "rebuilt", count, many],
         "shared": [peers, trainer, str(work), "shared", count, many],
         "single": [sys.executable, own, str(work), "single", count, many],

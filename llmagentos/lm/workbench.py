@@ -12,6 +12,7 @@ from peft import PeftModel
 from torch.utils.checkpoint import checkpoint
 
 from llmagentos.corpus import Row
+from llmagentos.lm.dropout import Draws
 from llmagentos.lm.flat import FlatAdapter
 from llmagentos.lm.head import TargetScore
 from llmagentos.lm.lora import parameters_by_name
@@ -35,6 +36,7 @@ class Workbench:
         self.accelerator = accelerator
         self.flat = FlatAdapter(parameters_by_name(model))
         self.score = TargetScore(model)
+        self.draws = Draws(model)
         scaler = accelerator.scaler
         self._loss_scale = None if scaler is None else scaler.state_dict()
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
