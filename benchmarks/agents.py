@@ -125,4 +125,3 @@ class Agents:
         """The updates of the tasks, a group at a time; all of them unless given."""
         cohort = CohortTrainer(self.single, group or len(tasks))
         return list(chain.from_iterable(cohort.fit(tasks)))
-

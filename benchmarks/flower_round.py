@@ -54,9 +54,7 @@ def train(message: Message, context: Context) -> Message:
     round_ = message.content["config"]["server-round"] - 1
     after, loss = fit(build(WORK), adapter, rows[round_], SETTINGS["lr"])
     metrics = MetricRecord({"train_loss": loss, "num-examples": len(rows)})
-    return Message(
-        RecordDict({"arrays": ArrayRecord(after), "metrics": metrics}), reply_to=message
-    )
+    return Message(RecordDict({"arrays": ArrayRecord(after), "metrics": metrics}), reply_to=message)
 
 
 def main() -> None:
@@ -75,7 +73,9 @@ def main() -> None:
         "num_cpus": max(1, cores // AT_A_TIME),
         "num_gpus": 0.0,
     }
-    run_simulation(server, client, SETTINGS["agents"], backend_config={"client_resources": resources})  # type: ignore[dict-item]
+    run_simulation(
+        server, client, SETTINGS["agents"], backend_config={"client_resources": resources}
+    )  # type: ignore[dict-item]
     found = {"ends": strategy.ends, "losses": strategy.losses, "version": flwr.__version__}
     print(json.dumps(found))
 

@@ -36,7 +36,9 @@ def main() -> None:
         losses.append(float(np.mean([update.metrics["train_loss"] for update in updates])))
         ends.append(time.time())
     tensors = agents.layout.split(adapter)
-    save_file({name: tensor.copy() for name, tensor in tensors.items()}, work / f"{way}.safetensors")
+    save_file(
+        {name: tensor.copy() for name, tensor in tensors.items()}, work / f"{way}.safetensors"
+    )
     print(json.dumps({"ends": ends, "losses": losses}))
 
 

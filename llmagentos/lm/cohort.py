@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
+import numpy as np
 import torch
 
 from llmagentos.corpus import Silo
@@ -63,9 +64,9 @@ class CohortTrainer:
         """The updates of a group."""
         bench = self.one_by_one.bench
         members = sorted(map(self.one_by_one.assigned, tasks), key=lambda m: -m.settings.steps)
-        adapters = [torch.tensor(member.task.vectors["adapter"]) for member in members]
-        device = bench.flat.vector.device
-        stack = StackedAdapter(self.one_by_one.layout, torch.stack(adapters).to(device))
+        adapters = np.stack([member.task.vectors["adapter"] for member in members])
+        anchors = torch.from_numpy(adapters).to(bench.flat.vector.device)
+        stack = StackedAdapter(self.one_by_one.layout, anchors)
         courses = [(member.steps(), member.settings) for member in members]
         numbers = self.one_by_one.track(range(len(courses[0][0])), f"{len(tasks)} agents: fit")
         names = (task.agent for task in tasks)

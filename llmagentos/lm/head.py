@@ -19,8 +19,9 @@ log = logging.getLogger(__name__)
 Score = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """Head, outputs ``(n, ...)`` and targets ``(n,)`` to ``(..., n)`` float32."""
 
-LARGEST_CHUNK = 2**25
-"""Logits that exist at a time (128 MiB in float32): 682 tokens of a vocabulary of 49 k."""
+LARGEST_CHUNK = 2**24
+"""Logits that exist at a time (64 MiB in float32): 341 tokens of a vocabulary of 49 k. Halving it
+costs 6 % of the head's time on a CPU."""
 
 
 class TargetScore:

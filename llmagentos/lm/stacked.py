@@ -44,8 +44,8 @@ class StackedAdapter:
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of a scalar to the rows of the agents in the batch."""
         found = torch.autograd.grad(loss, list(self._factors.values()))
-        for total, gradient in zip(self._gradients, found, strict=True):
-            total += gradient
+        for rows, gradient in zip(self._gradients, found, strict=True):
+            rows.add_(gradient)
 
     def _pieces(self, matrix: Tensor) -> dict[str, Tensor]:
         """Views of a matrix's columns as the tensors that the layout names, ``(n, ...)``."""
