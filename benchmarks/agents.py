@@ -1,7 +1,7 @@
 """The agents of a round that is timed: models, rows, tasks, and who answers them."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -99,9 +99,9 @@ class Agents:
         self.single = LoraTrainer(model, layout, known, accelerator=accelerator)
         self.first = initial_vector(layout, 0)
 
-    def tasks(self, round_: int = 1, adapter: Vector | None = None) -> list[Task]:
+    def tasks(self, round_: int = 1, adapter: Vector | None = None, **local: Any) -> list[Task]:
         """What every agent is asked in a round."""
-        told = {**asdict(self.local), "horizon": 1}
+        told = {**asdict(replace(self.local, **local)), "horizon": 1}
         vectors = {"adapter": self.first if adapter is None else adapter}
         return [
             Task("run", round_, "fit", name, vectors, self.layout, 0, settings=told)

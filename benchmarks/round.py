@@ -42,13 +42,15 @@ def distance(ours: list[Update], theirs: list[Update]) -> float:
 
 def in_turn(agents: Agents, group: int | None, threads: int, repeats: int) -> list[str]:
     """The row of a table: one by one and side by side, in milliseconds."""
-    tasks = agents.tasks()
+    tasks, plain = agents.tasks(), agents.tasks(optimizer="sgd", lr=0.1)
     works = partial(agents.one_by_one, tasks), partial(agents.side_by_side, tasks, group)
+    apart = distance(agents.side_by_side(plain, group), agents.one_by_one(plain))
     alone, together = (work() for work in works)
     timed = np.array([[seconds(work, threads) for work in works] for _ in range(repeats)])
     ratios = timed[:, 0] / timed[:, 1]
     told = TELL.format(median(ratios), ratios.min(), ratios.max())
-    return [*(spread(list(times)) for times in timed.T), told, f"{distance(together, alone):.0e}"]
+    apart_adamw = distance(together, alone)
+    return [*(spread(list(each)) for each in timed.T), told, f"{apart:.0e}", f"{apart_adamw:.0e}"]
 
 
 def write(work: Path, agents: Agents, size: Size, rounds: int) -> None:
@@ -150,8 +152,8 @@ def main() -> None:
     agents = Agents(with_adapter(make(), size), size, lr=LR)
     print(machine(agents.layout.size, torch=torch.__version__))
     told = f"{asked.model}, {size}"
-    print("\n| round | threads | one by one, ms | side by side, ms | times faster | apart |")
-    print("|---|---|---|---|---|---|")
+    print("\n| round | threads | one by one, ms | side by side, ms | times faster ", end="")
+    print("| apart, SGD | apart, AdamW |\n|---|---|---|---|---|---|---|")
     cells = [told, str(asked.threads), *in_turn(agents, asked.group, asked.threads, asked.repeats)]
     print(f"| {' | '.join(cells)} |", flush=True)
     if not asked.peers:
