@@ -16,8 +16,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from agents import MODELS, TOKENS, Agents, Size, with_adapter
 from growth_plot import plot
+from own_agents import MODELS, TOKENS, Agents, Size, with_adapter
 from rows import machine
 
 from llmagentos.lm.allocator import keep_freed_memory
@@ -60,7 +60,7 @@ def point(model: str, size: Size, ways: Sequence[str]) -> Point:
         local=LocalSettings(steps=size.steps, batch=size.batch),
         corpus=CorpusSettings(max_tokens=TOKENS),
     )
-    each = agent_bytes(agents.single.bench, agents.layout, settings)
+    each = agent_bytes(agents.single.bench, settings)
     group = min(size.agents, agents_within(CohortSettings().memory_gb * 1e9, each))
     tasks, works = agents.tasks(), {}
     works["single"] = lambda: agents.one_by_one(tasks)

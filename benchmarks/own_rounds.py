@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from agents import Agents, Size, loaded, with_adapter
+from own_agents import Agents, Size, loaded, with_adapter
 from safetensors.numpy import save_file
 
 from llmagentos import kernels

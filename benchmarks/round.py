@@ -20,7 +20,7 @@ from statistics import median
 
 import numpy as np
 import torch
-from agents import MODELS, Agents, Size, with_adapter
+from own_agents import MODELS, Agents, Size, with_adapter
 from processes import Ran, run
 from rows import machine, seconds, spread
 from safetensors.numpy import load_file

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 PIECES = 448
 """Tensors of a Llama-like adapter: 32 layers, 7 matrices, A and B."""
 
+FEW = 12
+"""Rows whose distances are computed exactly."""
+
 Rows = list[NDArray[Any]]
 
 
@@ -36,6 +39,17 @@ def exact(rows: Rows, examples: list[int]) -> NDArray[np.float64]:
 def error(found: NDArray[np.generic], truth: NDArray[np.float64]) -> float:
     """Euclidean distance from the truth, relative to its length."""
     return float(np.linalg.norm(found.astype(np.float64) - truth) / np.linalg.norm(truth))
+
+
+def exact_distances(rows: Rows) -> NDArray[np.float64]:
+    """Squared distances of the first rows in pairs, from float64 differences."""
+    wide = [row.astype(np.float64) for row in rows[:FEW]]
+    return np.array([np.square(a - b).sum() for a in wide for b in wide])
+
+
+def few_pairs(matrix: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    """The part of an ``(n, n)`` matrix that ``exact_distances`` knows."""
+    return np.asarray(matrix).reshape(n, n)[:FEW, :FEW].reshape(-1)
 
 
 def seconds(work: Callable[[], object], threads: int) -> float:

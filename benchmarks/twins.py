@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from rows import machine, seconds, spread
 
-from llmagentos.kernels import _native, reference
+from llmagentos.kernels import AdamW, _native, reference
 
 native = _native.instruction_sets[-1]
 
 RATES = (0.1, 0.9, 0.99, 1e-3)
+TRAINING = AdamW(lr=1e-3, decay=0.01)
 
 Work = Callable[[], object]
 
@@ -58,7 +59,13 @@ def steps(twin: object, values: int) -> dict[str, tuple[Work, np.ndarray]]:
     }
     gradient = delta.copy()
     proximal = partial(twin.proximal, gradient, w, m, 1e-3, 1)
-    return {"momentum_step": (momentum, out)} | adaptive | {"proximal": (proximal, gradient)}
+    state = np.stack([w, m, v])
+    train = partial(twin.train_step, list(state), delta, 0.5, TRAINING.at(1), 1)
+    return (
+        {"momentum_step": (momentum, out)}
+        | adaptive
+        | {"proximal": (proximal, gradient), "train_step": (train, state)}
+    )
 
 
 def average_and_step(twin: object, values: int) -> dict[str, tuple[Work, np.ndarray]]:
@@ -97,6 +104,21 @@ def torch_proximal(values: int) -> Work:
     return lambda: gradient.add_(weights - anchor, alpha=1e-3)
 
 
+def torch_training(values: int) -> Work:
+    """Torch's fused AdamW over one flat parameter, in float32, and the scaling before it."""
+    parameter = torch.nn.Parameter(torch.rand(values))
+    parameter.grad = torch.rand(values)
+    optimizer = torch.optim.AdamW(
+        [parameter], lr=TRAINING.lr, weight_decay=TRAINING.decay, fused=True
+    )
+
+    def work() -> None:
+        parameter.grad.mul_(0.5)
+        optimizer.step()
+
+    return work
+
+
 def main() -> None:
     """Checks, times in turn, prints."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -120,7 +142,11 @@ def main() -> None:
         work(), twin()
         assert result.tobytes() == expected.tobytes(), f"{name} differs from its twin"
         line(name, work, twin, settings.repeats)
-    peers = {"proximal": torch_proximal, "average_adam_step": torch_adam}
+    peers = {
+        "proximal": torch_proximal,
+        "train_step": torch_training,
+        "average_adam_step": torch_adam,
+    }
     for name, peer in peers.items():
         line(f"{name}, against torch", ours[name][0], peer(settings.values), settings.repeats)
 

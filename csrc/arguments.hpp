@@ -63,16 +63,45 @@ inline Element element_of(const py::dtype& type) {
     return Element::bfloat16;
 }
 
-inline Row row_of(const Array& array, std::size_t size) {
+inline Row dense_row(const Array& array, std::size_t size) {
     require(is_flat(array, size), "a row is not a contiguous vector of the common length");
     return {static_cast<const std::byte*>(array.data()), element_of(array.dtype())};
 }
 
-inline std::vector<Row> rows_of(const std::vector<Array>& arrays, std::size_t size) {
+inline Row int8_row(const Array& values, const Array& scales, std::size_t size) {
+    const std::size_t groups = (size + scale_group - 1) / scale_group;
+    require(values.dtype().is(py::dtype::of<std::int8_t>()) && is_flat(values, size),
+            "the values of a scaled row are no int8 vector of the common length");
+    require(scales.dtype().is(py::dtype::of<float>()) && is_flat(scales, groups),
+            "the scales of a scaled row are no float32 vector with one for every 128 values");
+    return {static_cast<const std::byte*>(values.data()), Element::int8,
+            static_cast<const std::byte*>(scales.data())};
+}
+
+// An array, or a pair of int8 values and float32 scales.
+inline Row row_of(const py::object& row, std::size_t size) {
+    if (!py::isinstance<py::tuple>(row)) {
+        require(py::isinstance<Array>(row), "a row is no array");
+        return dense_row(py::reinterpret_borrow<Array>(row), size);
+    }
+    const auto parts = py::reinterpret_borrow<py::tuple>(row);
+    require(parts.size() == 2 && py::isinstance<Array>(parts[0]) && py::isinstance<Array>(parts[1]),
+            "a scaled row is no pair of arrays");
+    return int8_row(py::reinterpret_borrow<Array>(parts[0]),
+                    py::reinterpret_borrow<Array>(parts[1]), size);
+}
+
+template <class Object>
+std::vector<Row> rows_of(const std::vector<Object>& objects, std::size_t size) {
     std::vector<Row> rows;
-    rows.reserve(arrays.size());
-    for (const Array& array : arrays) rows.push_back(row_of(array, size));
+    rows.reserve(objects.size());
+    for (const Object& object : objects) rows.push_back(row_of(object, size));
     return rows;
+}
+
+// How many values a row has.
+inline std::size_t row_size(const py::object& row) {
+    return py::len(py::isinstance<py::tuple>(row) ? py::object(py::tuple(row)[0]) : row);
 }
 
 template <class Call>

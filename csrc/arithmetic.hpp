@@ -6,12 +6,19 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 namespace llmagentos {
 
-enum class Element : std::uint8_t { float32, float16, bfloat16 };
+enum class Element : std::uint8_t { float32, float16, bfloat16, int8 };
 
-constexpr std::size_t bytes_of(Element element) { return element == Element::float32 ? 4 : 2; }
+constexpr std::size_t bytes_of(Element element) {
+    if (element == Element::int8) return 1;
+    return element == Element::float32 ? 4 : 2;
+}
+
+// Values of an int8 row that share a scale; value j belongs to scale j / scale_group.
+constexpr std::size_t scale_group = 128;
 
 // Squared norms are added in one order: value j of a block goes to lane j mod 8, a lane adds its
 // values from first to last, the lanes are folded in halves, and then blocks are added from first
@@ -22,6 +29,8 @@ constexpr std::size_t block_size = 1024;
 constexpr std::size_t chunk_size = 64 * block_size;
 
 constexpr std::size_t chunks_of(std::size_t size) { return (size + chunk_size - 1) / chunk_size; }
+
+constexpr float infinity = std::numeric_limits<float>::infinity();
 
 // The weight as it is used: rounded to 29 significant bits, and 0 below 2^-800. Times a float32 it
 // is exact in float64, so w x + s is rounded once, by a fused multiply-add as by two operations.
@@ -58,6 +67,11 @@ constexpr float from_float16(std::uint16_t bits) {
     const std::uint32_t large = magnitude < 0x7c00u ? normal : special;
     return std::bit_cast<float>(
         sign | (magnitude < 0x0400u ? std::bit_cast<std::uint32_t>(subnormal) : large));
+}
+
+// What a byte of an int8 row stands for: one product, rounded to float32.
+constexpr float from_int8(std::int8_t byte, float scale) {
+    return static_cast<float>(byte) * scale;
 }
 
 constexpr bool is_finite(float value) {
@@ -119,6 +133,31 @@ struct Yogi : Adaptive {
 struct Adagrad : Adaptive {
     constexpr float second_moment(float v, float delta) const {
         return narrow(double{v} + double{delta} * double{delta});
+    }
+};
+
+// What a gradient of this norm is multiplied by so that its norm is at most `clip`; 0 clips
+// nothing. The small number is torch's.
+constexpr double clip_scale(double norm, double clip) {
+    const double scale = clip / (norm + 1e-6);
+    return clip == 0.0 || scale > 1.0 ? 1.0 : scale;
+}
+
+// Step t of AdamW: Loshchilov and Hutter 2019, arXiv:1711.05101, Algorithm 2. keep is
+// 1 - lr decay, step_size is lr / (1 - beta1^t), root_correction is the root of 1 - beta2^t.
+// Rounding is as in Adaptive; the gradient comes with its scale, not rounded in between.
+struct AdamW {
+    double beta1, beta2, epsilon, keep, step_size, root_correction;
+
+    constexpr float first_moment(float m, double gradient) const {
+        return narrow(beta1 * double{m} + (1.0 - beta1) * gradient);
+    }
+    constexpr float second_moment(float v, double gradient) const {
+        return narrow(beta2 * double{v} + (1.0 - beta2) * (gradient * gradient));
+    }
+    constexpr float weight(float w, float m, double root_v) const {
+        const double step = step_size * double{m} / (root_v / root_correction + epsilon);
+        return narrow(keep * double{w} - step);
     }
 };
 

@@ -133,6 +133,18 @@ void average_and_step(After after, Before before, Adagrad rule, std::span<const 
     step_pass(after, before, rule, {rows, weights, stats}, workers, workers.instructions.adagrad);
 }
 
+void trimmed_mean(std::span<float> out, std::span<const Row> rows, std::size_t trim,
+                  std::span<RowStats> stats, Workers workers) {
+    assert(2 * trim < rows.size() && rows.size() <= sorted_rows_limit);
+    const std::vector<Comparator> network =
+        trimmed_network(rows.size(), trim, workers.instructions.run_limit);
+    const std::vector<double> unread(rows.size());
+    pass(out.size(), {rows, unread, stats}, workers,
+         [&](const Cohort& cohort, Chunk chunk, Scratch scratch) {
+             workers.instructions.trimmed_mean(out, {network, trim}, cohort, chunk, scratch);
+         });
+}
+
 RowStats inspect(Row row, std::size_t size, Workers workers) {
     ChunkStats parts(size, 1);
     for_each_chunk(size, workers.threads, [&](Chunk chunk) {

@@ -7,6 +7,8 @@ namespace llmagentos {
 namespace {
 
 constexpr std::size_t group_limit = 4;
+constexpr std::size_t pair_limit = 2;
+constexpr std::size_t run_limit = 8;
 
 struct Eight {
     __m256d low, high;
@@ -51,6 +53,28 @@ Eight widen<Element::bfloat16>(const std::byte* values) {
 Eight add_exact(Eight sum, Eight a, Eight b) {
     return {_mm256_fmadd_pd(a.low, b.low, sum.low), _mm256_fmadd_pd(a.high, b.high, sum.high)};
 }
+
+Eight add_squared_difference(Eight sum, Eight a, Eight b) {
+    const __m256d low = _mm256_sub_pd(a.low, b.low), high = _mm256_sub_pd(a.high, b.high);
+    return {_mm256_add_pd(sum.low, _mm256_mul_pd(low, low)),
+            _mm256_add_pd(sum.high, _mm256_mul_pd(high, high))};
+}
+
+using Floats = __m256;
+
+// What min and max put in order whatever the order of their arguments: NaN counts as Inf, -0 as 0.
+Floats sortable(Floats floats) {
+    return _mm256_add_ps(_mm256_min_ps(floats, _mm256_set1_ps(infinity)), _mm256_setzero_ps());
+}
+
+void store_floats(float* place, Eight eight) {
+    _mm_storeu_ps(place, _mm256_cvtpd_ps(eight.low));
+    _mm_storeu_ps(place + 4, _mm256_cvtpd_ps(eight.high));
+}
+Floats load_floats(const float* values) { return _mm256_loadu_ps(values); }
+void store_floats(float* place, Floats floats) { _mm256_storeu_ps(place, floats); }
+Floats smaller(Floats a, Floats b) { return _mm256_min_ps(a, b); }
+Floats larger(Floats a, Floats b) { return _mm256_max_ps(a, b); }
 
 }  // namespace
 }  // namespace llmagentos

@@ -7,6 +7,8 @@ namespace llmagentos {
 namespace {
 
 constexpr std::size_t group_limit = 8;
+constexpr std::size_t pair_limit = 4;
+constexpr std::size_t run_limit = 16;
 
 struct Eight {
     __m512d values;
@@ -46,6 +48,26 @@ Eight widen<Element::bfloat16>(const std::byte* values) {
 // sum + a b, where a b is exact.
 Eight add_exact(Eight sum, Eight a, Eight b) {
     return {_mm512_fmadd_pd(a.values, b.values, sum.values)};
+}
+
+Eight add_squared_difference(Eight sum, Eight a, Eight b) {
+    const __m512d gap = _mm512_sub_pd(a.values, b.values);
+    return {_mm512_add_pd(sum.values, _mm512_mul_pd(gap, gap))};
+}
+
+using Floats = __m512;
+
+void store_floats(float* place, Eight eight) {
+    _mm256_storeu_ps(place, _mm512_maskz_cvtpd_ps(0xff, eight.values));
+}
+Floats load_floats(const float* values) { return _mm512_loadu_ps(values); }
+void store_floats(float* place, Floats floats) { _mm512_storeu_ps(place, floats); }
+Floats smaller(Floats a, Floats b) { return _mm512_maskz_min_ps(0xffff, a, b); }
+Floats larger(Floats a, Floats b) { return _mm512_maskz_max_ps(0xffff, a, b); }
+
+// What min and max put in order whatever the order of their arguments: NaN counts as Inf, -0 as 0.
+Floats sortable(Floats floats) {
+    return _mm512_add_ps(smaller(floats, _mm512_set1_ps(infinity)), _mm512_setzero_ps());
 }
 
 }  // namespace

@@ -7,6 +7,8 @@ namespace llmagentos {
 namespace {
 
 constexpr std::size_t group_limit = 2;
+constexpr std::size_t pair_limit = 2;
+constexpr std::size_t run_limit = 4;
 
 struct Eight {
     double values[8];
@@ -48,6 +50,50 @@ Eight widen(const std::byte* values) {
 Eight add_exact(Eight sum, Eight a, Eight b) {
     for (std::size_t j = 0; j < 8; ++j) sum.values[j] += a.values[j] * b.values[j];
     return sum;
+}
+
+Eight add_squared_difference(Eight sum, Eight a, Eight b) {
+    for (std::size_t j = 0; j < 8; ++j) {
+        const double gap = a.values[j] - b.values[j];
+        sum.values[j] += gap * gap;
+    }
+    return sum;
+}
+
+struct Floats {
+    float values[8];
+};
+
+// What min and max put in order whatever the order of their arguments: NaN counts as Inf, -0 as 0.
+Floats sortable(Floats floats) {
+    for (float& value : floats.values) value = (value < infinity ? value : infinity) + 0.0f;
+    return floats;
+}
+
+void store_floats(float* place, Eight eight) {
+    for (std::size_t j = 0; j < 8; ++j) place[j] = static_cast<float>(eight.values[j]);
+}
+
+Floats load_floats(const float* values) {
+    Floats floats;
+    std::memcpy(floats.values, values, sizeof floats.values);
+    return floats;
+}
+
+void store_floats(float* place, Floats floats) {
+    std::memcpy(place, floats.values, sizeof floats.values);
+}
+
+Floats smaller(Floats a, Floats b) {
+    for (std::size_t j = 0; j < 8; ++j)
+        a.values[j] = a.values[j] < b.values[j] ? a.values[j] : b.values[j];
+    return a;
+}
+
+Floats larger(Floats a, Floats b) {
+    for (std::size_t j = 0; j < 8; ++j)
+        a.values[j] = a.values[j] > b.values[j] ? a.values[j] : b.values[j];
+    return a;
 }
 
 }  // namespace

@@ -74,15 +74,16 @@ void add_tile_of(std::index_sequence<n...>, std::size_t count, double* sums, con
     by_count[count - 1](sums, tile);
 }
 
+// int8 rows come decoded.
 template <bool fresh>
 void add_tile(Element element, std::size_t count, double* sums, const Tile& tile) {
     constexpr std::make_index_sequence<group_limit> counts;
-    if (element == Element::float32) {
-        add_tile_of<Element::float32, fresh>(counts, count, sums, tile);
-    } else if (element == Element::float16) {
+    if (element == Element::float16) {
         add_tile_of<Element::float16, fresh>(counts, count, sums, tile);
-    } else {
+    } else if (element == Element::bfloat16) {
         add_tile_of<Element::bfloat16, fresh>(counts, count, sums, tile);
+    } else {
+        add_tile_of<Element::float32, fresh>(counts, count, sums, tile);
     }
 }
 
@@ -90,39 +91,59 @@ const std::byte* at(Row row, std::size_t start) {
     return row.values + start * bytes_of(row.element);
 }
 
-// Room for the last values of the rows: as a whole part, with zeros behind them.
-struct Padded {
-    std::byte values[group_limit][block_size * sizeof(float)];
+// Values [start, start + count) of an int8 row as float32; start is a multiple of scale_group, or
+// the part lies within one group.
+void decode(float* place, Row row, Span part) {
+    const auto* bytes = reinterpret_cast<const std::int8_t*>(row.values);
+    for_each_span(part.start, part.start + part.count, scale_group, [&](Span group) {
+        float scale;
+        std::memcpy(&scale, row.scales + group.start / scale_group * sizeof scale, sizeof scale);
+        for (std::size_t j = 0; j < group.count; ++j) {
+            place[group.start - part.start + j] = from_int8(bytes[group.start + j], scale);
+        }
+    });
+}
 
-    const std::byte* copy(std::size_t k, Row row, Span part) {
-        const std::size_t bytes = part.count * bytes_of(row.element);
-        std::memcpy(values[k], at(row, part.start), bytes);
-        std::memset(values[k] + bytes, 0, sizeof values[k] - bytes);
-        return values[k];
+// Room for a part of every row of a group, where the rows themselves cannot be read as they lie:
+// int8, decoded, and the last values of a row, with zeros behind them.
+struct Room {
+    alignas(line_bytes) std::byte values[group_limit * block_size * sizeof(float)];
+
+    const std::byte* copy(std::size_t k, Row row, Span part, std::size_t size) {
+        std::byte* place = values + k * size * sizeof(float);
+        const std::size_t width =
+            row.element == Element::int8 ? sizeof(float) : bytes_of(row.element);
+        if (row.element == Element::int8) {
+            decode(reinterpret_cast<float*>(place), row, part);
+        } else {
+            std::memcpy(place, at(row, part.start), part.count * width);
+        }
+        std::memset(place + part.count * width, 0, (size - part.count) * width);
+        return place;
     }
 };
 
 template <bool fresh>
 void add_group(double* sums, const Cohort& cohort, const Group& group, Span part, Lanes* squares) {
-    Padded padded;
+    Room room;
     Tile tile;
     tile.weights = &cohort.weights[group.first];
     tile.squares = squares + group.first;
     tile.pace = cohort.pace;
     for (std::size_t k = 0; k < group.count; ++k) {
         const Row row = cohort.rows[group.first + k];
-        const bool whole = part.count == cohort.pace.part;
-        tile.values[k] = whole ? at(row, part.start) : padded.copy(k, row, part);
+        const bool as_it_lies = row.element != Element::int8 && part.count == tile.pace.part;
+        tile.values[k] = as_it_lies ? at(row, part.start) : room.copy(k, row, part, tile.pace.part);
     }
     add_tile<fresh>(cohort.rows[group.first].element, group.count, sums, tile);
 }
 
 std::int64_t count_nonfinite(Row row, Span block) {
-    Padded padded;
+    Room room;
     const double weight = 1.0;
     double values[block_size];
     Lanes squares = {};
-    Tile tile{{padded.copy(0, row, block)}, &weight, &squares, {block_size, 0}};
+    Tile tile{{room.copy(0, row, block, block_size)}, &weight, &squares, {block_size, 0}};
     add_tile<true>(row.element, 1, values, tile);
     std::int64_t count = 0;
     for (const double value : values) count += std::isfinite(value) ? 0 : 1;

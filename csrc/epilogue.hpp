@@ -4,6 +4,10 @@
 
 #include <type_traits>
 
+#include "order.hpp"
+#include "pairs.hpp"
+#include "ring.hpp"
+
 namespace llmagentos {
 namespace {
 
@@ -153,6 +157,20 @@ void proximal(std::span<float> gradient, std::span<const float> weights,
     }
 }
 
+void train_step(Training training, std::span<const float> gradient, double scale, AdamW rule,
+                Chunk chunk) {
+    float* __restrict w = training.w.data();
+    float* __restrict m = training.m.data();
+    float* __restrict v = training.v.data();
+    const float* __restrict g = gradient.data();
+    for (std::size_t j = chunk.start; j < chunk.stop; ++j) {
+        const double scaled = scale * double{g[j]};
+        m[j] = rule.first_moment(m[j], scaled);
+        v[j] = rule.second_moment(v[j], scaled);
+        w[j] = rule.weight(w[j], m[j], std::sqrt(double{v[j]}));
+    }
+}
+
 template <class Rule>
 constexpr RuleSteps<Rule> steps_of() {
     return {step<Rule>, average_and_step<Rule>};
@@ -161,6 +179,7 @@ constexpr RuleSteps<Rule> steps_of() {
 constexpr InstructionSet instruction_set(std::string_view name) {
     return {.name = name,
             .group_limit = group_limit,
+            .run_limit = run_limit,
             .weighted_sum = weighted_sum,
             .average_step = average_step,
             .inspect = inspect,
@@ -171,7 +190,12 @@ constexpr InstructionSet instruction_set(std::string_view name) {
             .adam = steps_of<Adam>(),
             .yogi = steps_of<Yogi>(),
             .adagrad = steps_of<Adagrad>(),
-            .proximal = proximal};
+            .proximal = proximal,
+            .train_step = train_step,
+            .trimmed_mean = trimmed_mean,
+            .squared_distances = sum_pairs<SquaredDifference>,
+            .inner_products = sum_pairs<Product>,
+            .ring_sum = ring_sum};
 }
 
 }  // namespace

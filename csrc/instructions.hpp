@@ -6,7 +6,8 @@
 #include <span>
 #include <string_view>
 
-#include "kernels.hpp"
+#include "network.hpp"
+#include "robust.hpp"
 
 namespace llmagentos {
 
@@ -51,10 +52,18 @@ struct RuleSteps {
     void (*average_and_step)(After, Before, Rule, const Cohort&, Chunk, Scratch);
 };
 
+// The network that sorts as far as a trimmed mean needs.
+struct Order {
+    std::span<const Comparator> network;
+    std::size_t trim;
+};
+
+using SumPairs = void (*)(double* sums, double* room, std::span<const Row>, Chunk);
+
 // Functions named as in kernels.hpp, for one chunk.
 struct InstructionSet {
     std::string_view name;
-    std::size_t group_limit;
+    std::size_t group_limit, run_limit;
 
     void (*weighted_sum)(std::span<float> out, const Cohort&, Chunk, Scratch);
     void (*average_step)(std::span<float> out, std::span<const float> anchor, double lr,
@@ -70,6 +79,13 @@ struct InstructionSet {
     RuleSteps<Adagrad> adagrad;
     void (*proximal)(std::span<float> gradient, std::span<const float> weights,
                      std::span<const float> anchor, double mu, Chunk);
+    void (*train_step)(Training, std::span<const float> gradient, double scale, AdamW, Chunk);
+
+    // As in robust.hpp. Pairs are added to sums (n, n), those of k >= i; `room` is n blocks of
+    // float64.
+    void (*trimmed_mean)(std::span<float> out, const Order&, const Cohort&, Chunk, Scratch);
+    SumPairs squared_distances, inner_products;
+    void (*ring_sum)(std::span<std::uint32_t> out, std::span<const std::byte* const> rows, Chunk);
 };
 
 }  // namespace llmagentos

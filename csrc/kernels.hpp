@@ -14,10 +14,12 @@
 
 namespace llmagentos {
 
-// d values of one type, at any alignment; d is the length of the vector beside it.
+// d values of one type, at any alignment; d is the length of the vector beside it. An int8 row has
+// a float32 scale for every scale_group of its values, at any alignment too.
 struct Row {
     const std::byte* values;
     Element element;
+    const std::byte* scales = nullptr;
 };
 
 // squared_norm = sum_j x[j]^2 in float64, in the order of arithmetic.hpp; NaN where x has one.
@@ -84,5 +86,14 @@ void average_and_step(After after, Before before, Adagrad rule, std::span<const 
 // gradient[j] += mu (weights[j] - anchor[j]), in place.
 void proximal(std::span<float> gradient, std::span<const float> weights,
               std::span<const float> anchor, double mu, Workers workers);
+
+// What local training changes in place.
+struct Training {
+    std::span<float> w, m, v;
+};
+
+// A step of AdamW along scale * gradient[j].
+void train_step(Training training, std::span<const float> gradient, double scale, AdamW rule,
+                Workers workers);
 
 }  // namespace llmagentos

@@ -1,13 +1,15 @@
 // The kernels as Python sees them: check the arrays, release the GIL, call.
 // llmagentos/kernels/_native.pyi has the signatures, reference.py the meaning.
+#include <array>
 #include <type_traits>
 
 #include "arguments.hpp"
+#include "module_robust.hpp"
 
 namespace llmagentos {
 namespace {
 
-Pass py_weighted_sum(const InstructionSet& set, Array out, const std::vector<Array>& rows,
+Pass py_weighted_sum(const InstructionSet& set, Array out, const std::vector<py::object>& rows,
                      const std::vector<double>& weights, unsigned threads) {
     require_weights(weights, rows.size());
     const auto sums = output<float>(out, size_of(out));
@@ -18,7 +20,7 @@ Pass py_weighted_sum(const InstructionSet& set, Array out, const std::vector<Arr
 }
 
 Pass py_average_step(const InstructionSet& set, Array out, const Array& anchor, double lr,
-                     const std::vector<Array>& rows, const std::vector<double>& weights,
+                     const std::vector<py::object>& rows, const std::vector<double>& weights,
                      unsigned threads) {
     require_weights(weights, rows.size());
     const auto stepped = output<float>(out, size_of(out));
@@ -29,15 +31,15 @@ Pass py_average_step(const InstructionSet& set, Array out, const Array& anchor, 
     return unzip(stats);
 }
 
-Stats py_inspect(const InstructionSet& set, const Array& row, unsigned threads) {
-    const std::size_t size = size_of(row);
+Stats py_inspect(const InstructionSet& set, const py::object& row, unsigned threads) {
+    const std::size_t size = row_size(row);
     const Row values = row_of(row, size);
     RowStats stats;
     without_gil([&] { stats = inspect(values, size, {threads, set}); });
     return {stats.squared_norm, stats.nonfinite};
 }
 
-Stats py_accumulate(const InstructionSet& set, Array sums, const Array& row, double weight,
+Stats py_accumulate(const InstructionSet& set, Array sums, const py::object& row, double weight,
                     unsigned threads) {
     require_weights({weight}, 1);
     const auto totals = output<double>(sums, size_of(sums));
@@ -109,7 +111,7 @@ void py_step(const InstructionSet& set, std::vector<Array> out, const std::vecto
 template <class Rule>
 Pass py_average_and_step(const InstructionSet& set, std::vector<Array> out,
                          const std::vector<Array>& before, const std::vector<double>& rates,
-                         const std::vector<Array>& rows, const std::vector<double>& weights,
+                         const std::vector<py::object>& rows, const std::vector<double>& weights,
                          unsigned threads) {
     require_weights(weights, rows.size());
     const State state = state_of(out, before, is_adaptive<Rule>, false);
@@ -131,6 +133,17 @@ void py_proximal(const InstructionSet& set, Array gradient, const Array& weights
     without_gil([&] { proximal(target, here, there, mu, {threads, set}); });
 }
 
+// training is (w, m, v), changed in place; rates are those of AdamW.
+void py_train_step(const InstructionSet& set, std::array<Array, 3> training, const Array& gradient,
+                   double scale, const std::array<double, 6>& rates, unsigned threads) {
+    const std::size_t size = size_of(gradient);
+    const auto along = input<float>(gradient, size);
+    const Training vectors{output<float>(training[0], size), output<float>(training[1], size),
+                           output<float>(training[2], size)};
+    const AdamW rule{rates[0], rates[1], rates[2], rates[3], rates[4], rates[5]};
+    without_gil([&] { train_step(vectors, along, scale, rule, {threads, set}); });
+}
+
 }  // namespace
 }  // namespace llmagentos
 
@@ -138,8 +151,8 @@ PYBIND11_MODULE(_native, module) {
     using namespace llmagentos;
     module.doc() =
         "Compiled twins of llmagentos.kernels.reference: the same functions, the same bits.";
-    py::class_<InstructionSet>(module, "Kernels")
-        .def_property_readonly("name", [](const InstructionSet& set) { return set.name; })
+    py::class_<InstructionSet> kernels(module, "Kernels");
+    kernels.def_property_readonly("name", [](const InstructionSet& set) { return set.name; })
         .def("weighted_sum", &py_weighted_sum)
         .def("average_step", &py_average_step)
         .def("inspect", &py_inspect)
@@ -154,7 +167,9 @@ PYBIND11_MODULE(_native, module) {
         .def("average_yogi_step", &py_average_and_step<Yogi>)
         .def("adagrad_step", &py_step<Adagrad>)
         .def("average_adagrad_step", &py_average_and_step<Adagrad>)
-        .def("proximal", &py_proximal);
+        .def("proximal", &py_proximal)
+        .def("train_step", &py_train_step);
+    add_robust(kernels);
     py::list sets;
     for (const InstructionSet* set : instruction_sets()) {
         sets.append(py::cast(set, py::return_value_policy::reference));

@@ -55,4 +55,13 @@ void proximal(std::span<float> gradient, std::span<const float> weights,
     });
 }
 
+void train_step(Training training, std::span<const float> gradient, double scale, AdamW rule,
+                Workers workers) {
+    const auto& [w, m, v] = training;
+    assert(m.size() == w.size() && v.size() == w.size() && gradient.size() == w.size());
+    for_each_chunk(w.size(), workers.threads, [&](Chunk chunk) {
+        workers.instructions.train_step(training, gradient, scale, rule, chunk);
+    });
+}
+
 }  // namespace llmagentos

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llmagentos.adapter import Adapter, Layout
+    from llmagentos.agent import Limits
     from llmagentos.api import FederatedLearning
+    from llmagentos.corpus.example import Example
+    from llmagentos.corpus.scrub import scrub
     from llmagentos.errors import (
         CorpusError,
         Damaged,
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
         Refused,
         SettingError,
     )
+    from llmagentos.recipes.serving import Organisation, serve
     from llmagentos.settings import RunSettings, ServerSettings
 
 __version__ = version("llmagentos")
@@ -28,25 +32,35 @@ __all__ = [
     "Adapter",
     "CorpusError",
     "Damaged",
+    "Example",
     "FederatedLearning",
     "JournalError",
     "LLMAgentOSError",
     "Layout",
+    "Limits",
     "ModelError",
+    "Organisation",
     "QuorumError",
     "Refused",
     "RunSettings",
     "ServerSettings",
     "SettingError",
     "__version__",
+    "scrub",
+    "serve",
 ]
 
 _HOMES = {
     "Adapter": "llmagentos.adapter",
     "Layout": "llmagentos.adapter",
+    "Example": "llmagentos.corpus.example",
     "FederatedLearning": "llmagentos.api",
+    "Limits": "llmagentos.agent",
+    "Organisation": "llmagentos.recipes.serving",
     "RunSettings": "llmagentos.settings",
     "ServerSettings": "llmagentos.settings",
+    "scrub": "llmagentos.corpus.scrub",
+    "serve": "llmagentos.recipes.serving",
 }
 """Modules of the public names; the others are errors."""
 

@@ -3,15 +3,21 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import accumulate
-from math import prod
+from math import prod, sqrt
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llmagentos.seeds import generator
+
 Vector = NDArray[np.float32]
+
+Part = Literal["A", "B", "both"]
+"""The first factors of all pairs, the second ones, or the whole vector."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,37 @@ class Layout:
     def size(self) -> int:
         """Number of values d."""
         return self.ends[-1] if self.ends else 0
+
+    @cached_property
+    def roles(self) -> dict[str, Part]:
+        """Which tensors are first factors A, and which second ones B."""
+        firsts: dict[str, Part] = {pair.a: "A" for pair in self.pairs}
+        return firsts | {pair.b: "B" for pair in self.pairs}
+
+    def part(self, part: Part) -> slice:
+        """Where a part lies in the vector, which is one piece for each."""
+        if part == "both":
+            return slice(0, self.size)
+        start = 0 if part == "A" else self.only("A").size
+        return slice(start, start + self.only(part).size)
+
+    def only(self, part: Part) -> "Layout":
+        """The layout of a part alone."""
+        if part == "both":
+            return self
+        named = zip(self.names, self.shapes, strict=True)
+        kept = {name: shape for name, shape in named if self.roles.get(name) == part}
+        return Layout(tuple(kept), tuple(kept.values()))
+
+    def ranked(self, rank: int) -> "Layout":
+        """The same pairs at another rank; each keeps its scale."""
+
+        def at_rank(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+            resized = {"A": (rank, *shape[1:]), "B": (*shape[:-1], rank)}
+            return resized[self.roles[name]] if name in self.roles else shape
+
+        shapes = tuple(map(at_rank, self.names, self.shapes))
+        return Layout(self.names, shapes, tuple(replace(pair, rank=rank) for pair in self.pairs))
 
     def split(self, vector: Vector) -> dict[str, Vector]:
         """Views of a ``(d,)`` vector, by name and in shape."""
@@ -103,3 +140,32 @@ class Adapter:
 
     def __getitem__(self, name: str) -> Vector:
         return self.tensors[name]
+
+
+def refit(vector: Vector, layout: Layout, other: Layout) -> Vector:
+    """A ``(d,)`` vector at another rank: each tensor cut at its end, or continued with zeros.
+
+    Zeros beyond the rank leave every product as it is, and stay zero in training: where a row of A
+    and its column of B are zero, so are their gradients.
+    """
+    if layout == other:
+        return vector
+    resized = np.zeros(other.size, np.float32)
+    whole = layout.split(vector)
+    for name, view in other.split(resized).items():
+        corner = tuple(map(slice, np.minimum(view.shape, whole[name].shape)))
+        view[corner] = whole[name][corner]
+    return resized
+
+
+def initial_vector(layout: Layout, seed: int, *purpose: int | str) -> Vector:
+    """Where training starts: A uniform within 1/sqrt(in), as PEFT draws it, and B zero.
+
+    ``(d,)`` float32, the same for a seed, and a purpose where one is given, on every machine.
+    """
+    vector = np.zeros(layout.size, np.float32)
+    tensors, draw = layout.split(vector), generator(seed, "first factors", *purpose)
+    for name in sorted(pair.a for pair in layout.pairs):
+        bound = 1 / sqrt(tensors[name].shape[1])
+        tensors[name][...] = draw.uniform(-bound, bound, tensors[name].shape)
+    return vector

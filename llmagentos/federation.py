@@ -3,18 +3,19 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import ceil, fsum
 from typing import Any
 
 from llmagentos import kernels
-from llmagentos.codecs import asked_codec, codec_of
+from llmagentos.codecs import asked_codec, codec_of, read_all
 from llmagentos.engines import Engine
 from llmagentos.errors import Damaged, DivergedError, QuorumError, Refused
 from llmagentos.gate import admit, cap_weights
 from llmagentos.journal import Answer, Journal
 from llmagentos.messages import Kind, Task, decode
+from llmagentos.patience import Patience
 from llmagentos.round_report import RoundReport, change_norm, mean_loss, training_facts
 from llmagentos.seeds import generator
 from llmagentos.state import ServerState
@@ -31,6 +32,8 @@ class Plan:
     """How long a run is, its seed, who counts for how much, and what agents are told.
 
     ``settings`` are those of the tasks by kind; without ``evaluate`` rounds are not evaluated.
+    ``by_agent`` is where an agent's fit tasks differ from the others'.
+    ``deadline_s``, ``resend_s`` and ``buffer`` are those of ``ServerSettings``.
     """
 
     run: str
@@ -38,17 +41,25 @@ class Plan:
     seed: int = 0
     quorum: float = 0.5
     weighting: str = "examples"
+    deadline_s: float | None = None
+    resend_s: float | None = None
+    buffer: int = 1
     settings: Mapping[Kind, Mapping[str, Any]] = field(default_factory=dict)
+    by_agent: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Federation:
-    """The parts of a run: an algorithm, who carries its messages, what remembers, and the plan."""
+    """The parts of a run: an algorithm, who carries its messages, what remembers, and the plan.
+
+    ``clock`` gives seconds that only grow.
+    """
 
     strategy: Strategy
     engine: Engine
     journal: Journal
     plan: Plan
+    clock: Callable[[], float] = time.monotonic
 
 
 def run(parts: Federation) -> Iterator[RoundReport]:
@@ -60,14 +71,17 @@ def run(parts: Federation) -> Iterator[RoundReport]:
 
 
 def play_round(state: ServerState, parts: Federation) -> tuple[ServerState, RoundReport]:
-    """The next state: drawn agents train, what counts is combined, and the round is closed."""
-    start = time.monotonic()
+    """The next state: drawn agents train, what counts is combined, and the round is closed.
+
+    The state lies in the journal's file and takes no memory of its own.
+    """
+    start = parts.clock()
     strategy, journal = parts.strategy, parts.journal
     rng = generator(parts.plan.seed, "cohort", state.round)
     tasks = [task_for(a, "fit", state, parts) for a in strategy.sample(parts.engine.roster, rng)]
     ask(tasks, parts)
     members = decide(state.round, len(tasks), parts)
-    updates = weighted(members, tasks[0])
+    updates = weighted(members, tasks[0], len(parts.engine.roster))
     advanced = strategy.advance(state, strategy.combine(state, updates))
     check_finite(advanced)
     losses = {a: found["loss"] for a, found in measure("evaluate", advanced, parts).items()}
@@ -75,14 +89,14 @@ def play_round(state: ServerState, parts: Federation) -> tuple[ServerState, Roun
         round=state.round,
         loss=mean_loss(losses),
         agents=losses,
-        seconds=round(time.monotonic() - start, 3),
+        seconds=round(parts.clock() - start, 3),
         bytes_down=sum(vector.nbytes for task in tasks for vector in task.vectors.values()),
         update_norm=change_norm(state, advanced),
         refused=journal.refusals(state.round, "fit"),
         **training_facts(members, updates, tasks[0]),
     )
     journal.close_round(advanced, asdict(report))
-    return advanced, report
+    return journal.state(), report
 
 
 def check_finite(state: ServerState) -> None:
@@ -115,19 +129,28 @@ def task_for(agent: str, kind: Kind, state: ServerState, parts: Federation) -> T
         layout=state.adapter.layout,
         seed=parts.plan.seed,
         receipt=parts.journal.receipt(agent, state.round),
-        settings=parts.plan.settings[kind],
+        settings=told(agent, kind, parts),
     )
 
 
+def told(agent: str, kind: Kind, parts: Federation) -> dict[str, Any]:
+    """The settings of a task: the plan's, for training also the agent's own and the strategy's."""
+    common = dict(parts.plan.settings[kind])
+    own = {**parts.plan.by_agent.get(agent, {}), **parts.strategy.told}
+    return common | own if kind == "fit" else common
+
+
 def ask(tasks: Sequence[Task], parts: Federation) -> None:
-    """Every task has its answer in the journal, good or refused."""
-    engine, journal = parts.engine, parts.journal
+    """Every task has its answer in the journal, good or refused; at the deadline, as too late."""
+    engine, journal, plan = parts.engine, parts.journal, parts.plan
     waiting = {task.agent: task for task in tasks if not journal.answered(task)}
+    journal.ask(list(waiting.values()))
     damaged: Counter[str] = Counter()
-    for task in waiting.values():
-        engine.send(task)
-    while waiting:
-        replies = engine.poll()
+    patience = Patience(plan.deadline_s, plan.resend_s, parts.clock)
+    while waiting and not patience.over:
+        for agent in patience.due(waiting):
+            engine.send(waiting[agent])
+        replies = engine.poll(patience.left(waiting))
         with journal.together():
             for agent, body in replies:
                 if agent not in waiting:
@@ -137,20 +160,28 @@ def ask(tasks: Sequence[Task], parts: Federation) -> None:
                 except Damaged as error:
                     damaged[agent] += 1
                     settled = damaged[agent] == ATTEMPTS
-                    again = waiting[agent]
-                    refuse(again, error, journal) if settled else engine.send(again)
+                    refuse(waiting[agent], error, journal) if settled else patience.again(agent)
                 if settled:
                     del waiting[agent]
+    with journal.together():
+        for task in waiting.values():
+            refuse(task, Refused(f"no answer within {plan.deadline_s:g} s"), journal)
 
 
 def settle(body: bytes, task: Task, parts: Federation) -> bool:
-    """Whether the task now has its answer; an earlier answer that came again is dropped.
+    """Whether the task now has its answer; one to an earlier task, late or again, is dropped.
 
     Raises ``Damaged`` when the bytes are no answer at all.
     """
     answer = decode(body)
     same_source = (answer.run, answer.agent) == (task.run, task.agent)
     if same_source and parts.journal.repeats(answer, task):
+        log.info(
+            "%s of agent %r, round %d: late or again; dropped",
+            answer.kind,
+            answer.agent,
+            answer.round,
+        )
         return False
     heaviest = parts.engine.roster[task.agent].weight(parts.plan.weighting)
     try:
@@ -177,29 +208,35 @@ def decide(round_: int, asked: int, parts: Federation) -> list[Answer]:
     if members is not None:
         return [answer for answer in answers if answer.update.agent in members]
     # rounded first, since 0.28 * 25 is a little above 7 in floating point
-    needed = ceil(round(quorum * asked, 9))
+    needed = max(ceil(round(quorum * asked, 9)), parts.strategy.least)
     if len(answers) < needed:
         refused = journal.refusals(round_, "fit")
         journal.forgive(round_)
         told = "; ".join(f"{agent!r}: {reason}" for agent, reason in refused.items())
         raise QuorumError(
             f"round {round_}: {len(answers)} of {asked} updates count, server.quorum={quorum:g} "
-            f"wants {needed}. Refused: {told}"
+            f"and server.strategy want {needed}. Refused: {told}"
         )
     journal.decide(round_, [answer.update.agent for answer in answers])
     return answers
 
 
-def weighted(answers: Sequence[Answer], task: Task) -> Step:
+def weighted(answers: Sequence[Answer], task: Task, enrolled: int) -> Step:
     """The deltas as rows in the order of their agents' names, with their shares.
 
-    They are coded as the task asked, and mapped from their files.
+    They are coded as the task asked, and mapped from their files; so is what came beside them.
+    ``enrolled`` agents could have been drawn.
     """
-    codec = codec_of(asked_codec(task.settings))
-    weights = cap_weights({a.update.agent: a.update.weight for a in answers})
-    total = fsum(weights.values())
+    codec, size = codec_of(asked_codec(task.settings)), task.layout.size
+    capped = cap_weights({a.update.agent: a.update.weight for a in answers})
+    total = fsum(capped.values())
+    weights = tuple(weight / total for weight in capped.values())
+    rows = [read_all(codec, answer.update.vectors, task.carried, size) for answer in answers]
     return Step(
-        rows=[codec.read(answer.update.vectors, task.layout.size) for answer in answers],
-        weights=tuple(weight / total for weight in weights.values()),
+        rows=[row["delta"] for row in rows],
+        weights=weights,
         squared_norms=tuple(answer.squared_norm for answer in answers),
+        metrics=[answer.update.metrics for answer in answers],
+        beside={name: Step([row[name] for row in rows], weights) for name in task.carried[1:]},
+        share=len(answers) / enrolled,
     )

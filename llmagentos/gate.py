@@ -2,11 +2,11 @@
 
 import logging
 from collections.abc import Mapping
-from math import inf, isfinite
+from math import inf, isfinite, nan
 from statistics import median
 
 from llmagentos import kernels
-from llmagentos.codecs import asked_codec, blocks, codec_of
+from llmagentos.codecs import Row, asked_codec, codec_of, in_place, read_all
 from llmagentos.errors import Refused
 from llmagentos.messages import Failure, Task, Update
 
@@ -29,26 +29,42 @@ def admit(answer: Update | Failure, task: Task, heaviest: float = inf) -> float:
     if isinstance(answer, Failure):
         raise Refused(answer.reason)
     if task.kind == "fit":
-        return _check_delta(answer, task, heaviest)
+        return _check_vectors(answer, task, heaviest)
     _check_loss(answer)
     return 0.0
 
 
-def _check_delta(update: Update, task: Task, heaviest: float) -> float:
-    """The squared norm of the delta, once layout, weight and values are found sane."""
+def _check_vectors(update: Update, task: Task, heaviest: float) -> float:
+    """The squared norm of the delta, once layout, weight and all values are found sane."""
     size = task.layout.size
     if update.layout != task.layout.hash:
         raise Refused(f"its layout is not the dispatched one of {size} values")
     if not 0 < update.weight <= heaviest:
         raise Refused(f"weight {update.weight:g} is not in (0, {heaviest:g}]")
-    row = codec_of(asked_codec(task.settings)).read(update.vectors, size)
+    _check_steps(update, task)
+    codec = codec_of(asked_codec(task.settings))
+    rows = read_all(codec, update.vectors, task.carried, size)
+    return {name: _squared_norm(name, row) for name, row in rows.items()}["delta"]
+
+
+def _check_steps(update: Update, task: Task) -> None:
+    """What an update that is divided by its steps counts for is at most the steps asked for."""
+    if task.settings.get("normalised"):
+        counted, asked = update.metrics.get("step_weight", nan), task.settings["steps"]
+        if not 0 < counted <= asked:
+            raise Refused(f"its step_weight {counted:g} is not in (0, {asked}]")
+
+
+def _squared_norm(name: str, row: Row) -> float:
+    """That of a row whose values are finite."""
     squared_norm, nonfinite = 0.0, 0
-    for _, (values,) in blocks([row]):
+    for _, (values,) in in_place([row]):
         found = kernels.inspect(values)
         squared_norm += found.squared_norm
         nonfinite += found.nonfinite
     if nonfinite:
-        raise Refused(f"{nonfinite} of {size} values are not finite")
+        of = "" if name == "delta" else f" of {name!r}"
+        raise Refused(f"{nonfinite} of {len(row)} values{of} are not finite")
     return squared_norm
 
 

@@ -9,6 +9,7 @@ import json
 import logging
 import secrets
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,23 +19,18 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from llmagentos.adapter import Layout
-from llmagentos.codecs import pack, unpack
+from llmagentos.codecs import pack_file, unpack
 from llmagentos.errors import Damaged, JournalError
 from llmagentos.interrupts import unbroken
 from llmagentos.messages import Failure, Kind, Task, Update, decode
+from llmagentos.schema import NEEDED, SCHEMA
 from llmagentos.state import ServerState, restored
 from llmagentos.store import Store
 
 log = logging.getLogger(__name__)
 
-SCHEMA = (
-    "CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS rounds"
-    " (round INTEGER PRIMARY KEY, state TEXT NOT NULL, members TEXT, report TEXT)",
-    "CREATE TABLE IF NOT EXISTS answers"
-    " (round INTEGER, kind TEXT, agent TEXT, body TEXT, squared_norm REAL, refused TEXT,"
-    " PRIMARY KEY (round, kind, agent))",
-)
+PATIENCE_S = 1.0
+"""How long a journal waits for a folder that another process looks into for a moment."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self._lock = FileLock(folder / "lock", timeout=0)
+        self._lock = FileLock(folder / "lock", timeout=PATIENCE_S)
         try:
             self._lock.acquire()
         except Timeout:
@@ -110,10 +106,12 @@ class Journal:
                 self._execute("INSERT INTO facts VALUES (?, ?)", fact)
             self._insert_round(state.round, body)
 
-    def state(self) -> ServerState:
-        """The state of the open round."""
+    def state(self, round_: int | None = None) -> ServerState:
+        """The state of a round, the open one unless given; closed ones go when ``forget`` says."""
         round_, body = self._execute(
-            "SELECT round, state FROM rounds ORDER BY round DESC LIMIT 1"
+            "SELECT round, state FROM rounds WHERE round=coalesce(?, (SELECT max(round)"
+            " FROM rounds))",
+            (round_,),
         ).fetchone()
         (layout,) = self._execute("SELECT value FROM facts WHERE name='layout'").fetchone()
         try:
@@ -121,6 +119,13 @@ class Journal:
         except Damaged as error:
             raise JournalError(f"the state of round {round_} is lost: {error}") from error
         return restored(round_, Layout.from_json(layout), vectors)
+
+    def ask(self, tasks: Sequence[Task]) -> None:
+        """Note who is asked and since when, for those who look at the run."""
+        asked = [(task.round, task.kind, task.agent, time.time()) for task in tasks]
+        with unbroken(), self._transaction():
+            for row in asked:
+                self._execute("INSERT OR IGNORE INTO asked VALUES (?, ?, ?, ?)", row)
 
     def repeats(self, answer: Update | Failure, task: Task) -> bool:
         """Whether it answers not this task but another one that has its answer."""
@@ -188,6 +193,36 @@ class Journal:
         assert isinstance(update, Update)
         return Answer(update, squared_norm, len(body))
 
+    def waiting(self) -> list[Answer]:
+        """The admitted updates that no closed round has counted, in the order they came in."""
+        rows = self._execute("SELECT agent, body, squared_norm FROM waiting")
+        return [self._answer(*row) for row in rows]
+
+    def refused_meanwhile(self, count: int) -> dict[str, str]:
+        """Agent to reason, of training refused after what is counted, up to ``count`` that wait."""
+        return dict(
+            self._execute(
+                "SELECT agent, refused FROM answers WHERE kind='fit' AND body IS NULL"
+                " AND rowid > (SELECT coalesce(max(rowid), 0) FROM answers WHERE kind='fit'"
+                " AND body IS NOT NULL AND rowid < (SELECT min(place) FROM waiting))"
+                " AND rowid < (SELECT place FROM waiting LIMIT 1 OFFSET ?) ORDER BY agent",
+                (count - 1,),
+            )
+        )
+
+    def open_tasks(self) -> list[tuple[str, int]]:
+        """Agent and round of the fit tasks that have no answer, in the order they were asked."""
+        return self._execute("SELECT agent, round FROM unanswered").fetchall()
+
+    def last_answer(self, agent: str, before: int) -> int | None:
+        """The last round before a given one that has an admitted update of an agent."""
+        (found,) = self._execute(
+            "SELECT max(round) FROM answers WHERE kind='fit' AND agent=? AND round<?"
+            " AND body IS NOT NULL",
+            (agent, before),
+        ).fetchone()
+        return found if found is None else int(found)
+
     def receipt(self, agent: str, before: int) -> int | None:
         """The last round before a given one that counted an agent."""
         found = self._execute(
@@ -237,17 +272,17 @@ class Journal:
         spared = ("measure", "measure" if updates else "fit")
         bodies = self._execute(
             "SELECT body FROM answers WHERE body IS NOT NULL AND (kind IN (?, ?) OR round>="
-            " (SELECT max(round) FROM rounds))",
+            " (SELECT max(round) FROM rounds) OR rowid IN (SELECT place FROM waiting))",
             spared,
         )
-        self._store.keep({name for (name,) in [*self._open_state(), *bodies]})
+        self._store.keep({name for (name,) in [*self._execute(NEEDED), *bodies]})
 
     def _mend(self) -> None:
         """After a crash: files that no row names go, and so do rows of lost files of this round."""
         rows = self._execute(
             "SELECT rowid, round, body FROM answers WHERE body IS NOT NULL"
         ).fetchall()
-        self._store.keep({name for (name,) in self._open_state()} | {name for *_, name in rows})
+        self._store.keep({name for (name,) in self._execute(NEEDED)} | {name for *_, name in rows})
         (open_round,) = self._execute("SELECT max(round) FROM rounds").fetchone()
         for row, round_, name in rows:
             if round_ >= (open_round or 0):
@@ -261,11 +296,9 @@ class Journal:
             self._execute("DELETE FROM answers WHERE rowid=?", (row,))
             self._store.drop(name)
 
-    def _open_state(self) -> list[tuple[str]]:
-        return self._execute("SELECT state FROM rounds ORDER BY round DESC LIMIT 1").fetchall()
-
     def _put_state(self, state: ServerState) -> str:
-        return self._store.put(pack({"round": state.round}, state.vectors()))
+        header, vectors = {"round": state.round}, state.vectors()
+        return self._store.put_written(lambda path: pack_file(path, header, vectors))
 
     def _insert_round(self, round_: int, state: str) -> None:
         self._execute("INSERT INTO rounds (round, state) VALUES (?, ?)", (round_, state))

@@ -20,7 +20,7 @@ class AgentMemory:
 
     What is kept in a round counts once a later task's receipt names that round, and never if none
     does. So a round that the server did not count leaves no trace, a repeated task finds what the
-    first one found, and a kill at any point changes nothing.
+    first one found, and a kill at any point changes nothing. Folders inside are not touched.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -50,8 +50,12 @@ class AgentMemory:
         make_folder(self.folder)
         write_durably(self._path(task.round), pack(_owner(task), vectors))
         needed = {self._path(task.round), self._path(task.receipt or 0)}
-        for path in set(self.folder.iterdir()) - needed:
+        for path in set(filter(Path.is_file, self.folder.iterdir())) - needed:
             path.unlink()
+
+    def lost(self, task: Task) -> bool:
+        """Whether the file of the round that the task's receipt names is gone."""
+        return task.receipt is not None and not self._path(task.receipt).exists()
 
     def _path(self, round_: int) -> Path:
         return self.folder / f"round-{round_}.safetensors"

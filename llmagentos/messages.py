@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from llmagentos.adapter import Layout, Vector
 from llmagentos.codecs import Parts, pack, unpack
 from llmagentos.errors import Damaged
+from llmagentos.fields import LONGEST_TEXT, fits, is_number, sane
 
 Kind = Literal["fit", "evaluate", "measure"]
 """``fit`` trains; ``evaluate`` reads a few held-out rows, ``measure`` more of them."""
@@ -24,6 +25,10 @@ class Task:
     ``CodecSettings``; for the two evaluations ``rows`` and ``batch``. ``seed`` is the run's, and
     what is drawn comes from it with agent and round. ``receipt`` is the last round of this agent
     that was counted.
+
+    Some strategies tell more: ``correction`` names what the agent adds to its gradients,
+    ``beside`` the vectors that it sends beside the delta, and ``normalised`` asks for the metric
+    ``step_weight``, how many whole steps the gradients of the round count for.
     """
 
     run: str
@@ -36,12 +41,18 @@ class Task:
     receipt: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """The names of the vectors that the answer to a fit task holds."""
+        return ("delta", *self.settings.get("beside", ()))
+
 
 @dataclass(frozen=True)
 class Update:
     """An agent's answer: ``vectors["delta"]`` is local minus global, ``(d,)`` float32.
 
-    Where the task asks for a codec, its parts stand there instead, such as ``delta.q``.
+    Where the task asks for a codec, its parts stand there instead, such as ``delta.q``; vectors
+    that the task wants beside it are coded alike.
     ``weight`` is what the agent counts for in an average; ``metrics`` are plain numbers.
     """
 
@@ -92,17 +103,16 @@ class Enrolled:
 Roster = Mapping[str, Enrolled]
 
 
-_TYPES = {"run": str, "round": int, "kind": str, "agent": str}
-_UPDATE = _TYPES | {"layout": str, "weight": float, "metrics": dict}
-_FAILURE = _TYPES | {"reason": str}
-_LONGEST_TEXT = 4096
-_LARGEST_COUNT = 2**53
+ADDRESS = {"run": str, "round": int, "kind": str, "agent": str}
+"""The fields that every message has."""
+_UPDATE = ADDRESS | {"layout": str, "weight": float, "metrics": dict}
+_FAILURE = ADDRESS | {"reason": str}
 
 
 def encode(message: Update | Failure) -> bytes:
     """The wire file of an answer; a number that is not finite travels as null."""
     if isinstance(message, Failure):
-        reason = " ".join(message.reason.split())[:_LONGEST_TEXT]
+        reason = " ".join(message.reason.split())[:LONGEST_TEXT]
         return pack(vars(message) | {"reason": reason}, {})
     fields = {name: getattr(message, name) for name in _UPDATE}
     fields["weight"] = _json_number(message.weight)
@@ -122,31 +132,19 @@ def decode(body: Any) -> Update | Failure:
     fields, vectors = unpack(body)
     if "weight" in fields:
         fields["weight"] = _number(fields["weight"])
-    sane = all(_sane(value) for value in fields.values()) and fields.get("kind") in KINDS
-    if sane and _fits(fields, _FAILURE) and not vectors:
+    known = sane(fields) and fields.get("kind") in KINDS
+    if known and fits(fields, _FAILURE) and not vectors:
         return Failure(**fields)
-    if not sane or not _fits(fields, _UPDATE):
+    if not known or not fits(fields, _UPDATE):
         raise Damaged(f"not an answer: {ascii(fields)[:120]}")
     metrics = {name: _number(value) for name, value in fields.pop("metrics").items()}
     return Update(**fields, vectors=vectors, metrics=metrics)
-
-
-def _fits(fields: Mapping[str, Any], types: Mapping[str, type]) -> bool:
-    """Whether there are just these fields with just these types; bool does not pass for int."""
-    return set(fields) == set(types) and all(type(fields[name]) is types[name] for name in types)
-
-
-def _sane(value: Any) -> bool:
-    """Whether text can be written and counts can be kept."""
-    if isinstance(value, str):
-        return len(value) <= _LONGEST_TEXT and value.isprintable()
-    return not isinstance(value, int) or 0 <= value <= _LARGEST_COUNT
 
 
 def _number(value: Any) -> float:
     """A JSON number as a float, null as NaN."""
     if value is None:
         return nan
-    if type(value) is not float and not (type(value) is int and abs(value) <= _LARGEST_COUNT):
+    if not is_number(value):
         raise Damaged(f"not a plain number: {ascii(value)[:40]}")
     return float(value)

@@ -1,7 +1,7 @@
 """What a closed round leaves for people and plots."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite, nan, sqrt
 from statistics import fmean
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from llmagentos import kernels
-from llmagentos.codecs import asked_codec, blocks
+from llmagentos.codecs import BLOCK, asked_codec, in_place
 from llmagentos.journal import Answer
 from llmagentos.messages import Task
 from llmagentos.state import ServerState
@@ -24,7 +24,8 @@ class RoundReport:
     every organisation counts alike; None without evaluation. ``norms`` are those of the
     deltas, ``cosines`` the angles between them, ``weights`` sum to 1. ``bytes_up`` counts the files
     that came in and were counted, also by agent, ``bytes_up_fp32`` what they would be without the
-    codec, ``bytes_down`` the vectors that training tasks carried.
+    codec, ``bytes_down`` the vectors that training tasks carried. ``staleness`` is how many rounds
+    have passed since an update began, where agents are not waited for.
     """
 
     round: int
@@ -42,6 +43,7 @@ class RoundReport:
     cosines: Mapping[str, Any]
     update_norm: float
     refused: Mapping[str, str]
+    staleness: Mapping[str, int] = field(default_factory=dict)
 
 
 def mean_loss(losses: Mapping[str, float]) -> float | None:
@@ -57,7 +59,7 @@ def training_facts(answers: Sequence[Answer], step: Step, task: Task) -> dict[st
     return {
         "codec": asked_codec(task.settings).name,
         "bytes_up": sum(sizes.values()),
-        "bytes_up_fp32": sum(as_fp32(answer, task.layout.size) for answer in answers),
+        "bytes_up_fp32": sum(as_fp32(answer, task) for answer in answers),
         "bytes_by_agent": sizes,
         "train_loss": {n: x for n, x in zip(names, losses, strict=True) if isfinite(x)},
         "weights": dict(zip(names, step.weights, strict=True)),
@@ -66,15 +68,15 @@ def training_facts(answers: Sequence[Answer], step: Step, task: Task) -> dict[st
     }
 
 
-def as_fp32(answer: Answer, values: int) -> int:
-    """The bytes of the answer's file if its delta were in float32, its header as it is."""
+def as_fp32(answer: Answer, task: Task) -> int:
+    """The bytes of the answer's file if its vectors were in float32, its header as it is."""
     coded = sum(part.nbytes for part in answer.update.vectors.values())
-    return answer.size_bytes - coded + 4 * values
+    return answer.size_bytes - coded + 4 * task.layout.size * len(task.carried)
 
 
 def cosines(step: Step) -> list[list[float]]:
     """Cosine between every two deltas, ``(n, n)``; 0 where one of them is zero."""
-    inner = np.sum([kernels.gram(rows) for _, rows in blocks(step.rows)], axis=0)
+    inner = np.sum([kernels.gram(rows) for _, rows in in_place(step.rows)], axis=0)
     norms = np.sqrt(np.diagonal(inner))
     products = np.outer(norms, norms)
     angles = np.divide(inner, products, out=np.zeros_like(inner), where=products > 0)
@@ -84,4 +86,6 @@ def cosines(step: Step) -> list[list[float]]:
 
 def change_norm(before: ServerState, after: ServerState) -> float:
     """L2 norm of the change of the global adapter."""
-    return sqrt(kernels.inspect(after.adapter.vector - before.adapter.vector).squared_norm)
+    old, new = before.adapter.vector, after.adapter.vector
+    blocks_of = (slice(start, start + BLOCK) for start in range(0, len(new), BLOCK))
+    return sqrt(sum(kernels.inspect(new[part] - old[part]).squared_norm for part in blocks_of))

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from llmagentos.adapter import Adapter, Layout, Vector
 
 
@@ -18,6 +20,11 @@ class ServerState:
     adapter: Adapter
     moments: Mapping[str, Vector] = field(default_factory=dict)
     extra: Mapping[str, Vector] = field(default_factory=dict)
+
+    def moment(self, name: str, start: float = 0.0) -> Vector:
+        """A moment, ``(d,)``; filled with ``start`` before the first round."""
+        size = self.adapter.layout.size
+        return self.moments.get(name, np.full(size, start, np.float32))
 
     def advanced(self, vector: Vector, **moments: Vector) -> "ServerState":
         """The state of the next round with a new adapter and the moments that led to it."""

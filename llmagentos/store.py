@@ -2,11 +2,11 @@
 
 import hashlib
 import mmap
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from llmagentos.errors import Damaged
-from llmagentos.files import write_durably
+from llmagentos.files import made_durably, write_durably
 
 
 class Store:
@@ -26,6 +26,12 @@ class Store:
         if name not in self._sound:
             write_durably(self.folder / name, body)
             self._sound.add(name)
+        return name
+
+    def put_written(self, write: Callable[[Path], object]) -> str:
+        """As ``put``, for a body that ``write`` puts into a file and that is nowhere else whole."""
+        name = made_durably(self.folder, write, _hash_of)
+        self._sound.add(name)
         return name
 
     def map(self, name: str) -> memoryview:
@@ -55,3 +61,8 @@ class Store:
         for path in self.folder.iterdir():
             if path.name not in names:
                 path.unlink()
+
+
+def _hash_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -466,6 +466,7 @@ def test_what_is_wrong_with_a_call_of_train_is_said():
         "num_rounds=0": {"num_rounds": 0},
         "mu=-1": {"num_rounds": 1, "mu": -1},
         "did you mean fedadam": {"num_rounds": 1, "strategy": "fedadm"},
+        "strategy='scaffold': for language models": {"num_rounds": 1, "strategy": "scaffold"},
         "server.weighting='tokens'": {
             "num_rounds": 1,
             "strategy": ServerSettings(weighting="tokens"),

@@ -62,11 +62,21 @@ WRONG = [
     (["--corpus.agents", "{1: a.txt}"], "corpus.agents=1: a name is text; put it in quotes"),
     (["--schedule_rounds", "0"], "schedule_rounds=0: needs at least 1"),
     (["--seed", "1", "--config", "smoke"], "--config after --seed would undo it"),
+    (["--server.strategy", "scaffold"], "local.optimizer='adamw': .*set local.optimizer to sgd"),
+    (["--server.strategy", "fednova"], "local.optimizer='adamw': .*'fednova' is defined for plain"),
+    (["--server.strategy", "feddyn"], "server.weighting='examples': .*set it to uniform"),
+    (["--config", "feddyn", "--local.mu", "1"], "local.mu=1.0: .*set local.mu to 0"),
+    (["--config", "feddyn", "--server.lr", "2"], "server.lr=2.0: .*has no learning rate"),
+    (["--config", "scaffold", "--server.sampling", "weighted"], "server.sampling='weighted'"),
+    (["--config", "fedbuff", "--server.fraction", "0.5"], "server.fraction=0.5: .*set it to 1"),
+    (["--config", "fedasync", "--server.deadline_s", "9"], "server.deadline_s=9.0: .*leave it out"),
+    (["--server.buffer", "0"], "server.buffer=0: needs at least 1"),
+    (["--local.steps_by_agent", "{bank: 0}"], "local.steps_by_agent.bank=0: needs at least 1"),
     (["stray"], "unrecognized arguments: stray"),
 ]
 
 
-@pytest.mark.parametrize(("words", "message"), WRONG, ids=[w[0][0] + w[1][:9] for w in WRONG])
+@pytest.mark.parametrize(("words", "message"), WRONG, ids=[" ".join(w[0])[:30] for w in WRONG])
 def test_a_wrong_word_is_named_with_its_remedy(tmp_path, words, message):
     with pytest.raises(SettingError, match=message):
         read(*words, out=tmp_path)

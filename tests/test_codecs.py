@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from llmagentos import kernels
-from llmagentos.codecs import blocks, codec_of, pack, unpack
+from llmagentos.codecs import blocks, codec_of, in_place, pack, unpack
 from llmagentos.codecs.rows import BLOCK
 from llmagentos.errors import Refused, SettingError
 from llmagentos.settings import CodecSettings
@@ -182,6 +182,8 @@ def test_arrays_are_read_whole_and_coded_rows_in_blocks(name):
     row = codec(name).read(sent(name, np.ones(size, np.float32)), size)
     widths = [columns.stop - columns.start for columns, _ in blocks([row, row])]
     assert widths == ([BLOCK, BLOCK, 777] if name in {"int8", "top_k"} else [size])
+    widths = [columns.stop - columns.start for columns, _ in in_place([row, row])]
+    assert widths == ([BLOCK, BLOCK, 777] if name == "top_k" else [size])
 
 
 @given(vector=VECTORS, start=st.integers(0, 400), stop=st.integers(0, 400))

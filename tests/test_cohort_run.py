@@ -24,6 +24,7 @@ from llmagentos.settings import (
     LoraSettings,
     ModelSettings,
     RunSettings,
+    ServerSettings,
 )
 from tests.crashing import exit_code_of, tune
 from tests.lm_world import CPU, SILOS, fit_task, trainer
@@ -78,6 +79,13 @@ def settings(trainer="auto", batch=2, max_tokens=64, **cohort):
     )
 
 
+def test_agents_that_do_not_wait_for_each_other_train_one_by_one(caplog):
+    asked = replace(settings("cohort"), server=ServerSettings(strategy="fedbuff"))
+    with caplog.at_level(logging.WARNING):
+        assert with_trainer(asked, trainer()).trainer == "single"
+    assert "no batch in common; agents train one by one" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("asked", "chosen"),
     [
@@ -101,8 +109,8 @@ def test_a_number_of_agents_overrides_the_budget():
 def test_a_budget_holds_what_every_agent_adds():
     training = trainer()
     asked = replace(settings(), model=replace(settings().model, dtype="float32"))
-    kept = pass_bytes(training.bench, training.layout, rows=2, tokens=64)
-    each = agent_bytes(training.bench, training.layout, asked)
+    kept = pass_bytes(training.bench, rows=2, tokens=64)
+    each = agent_bytes(training.bench, asked)
     assert each == 24 * training.layout.size + kept
     assert agents_within(4.5 * each, each) == 4
     assert agents_within(1, each) == 1
@@ -111,9 +119,7 @@ def test_a_budget_holds_what_every_agent_adds():
 def test_a_pass_keeps_what_its_layers_need_and_no_weights():
     training = trainer()
     config = training.bench.model.config
-    two, four = (
-        pass_bytes(training.bench, training.layout, rows=2, tokens=tokens) for tokens in (32, 64)
-    )
+    two, four = (pass_bytes(training.bench, rows=2, tokens=tokens) for tokens in (32, 64))
     assert four == pytest.approx(2 * two, rel=0.05)
     values = config.num_hidden_layers * 128 * (config.hidden_size + config.intermediate_size)
     assert 4 * values < four < 16 * 4 * values
@@ -121,7 +127,7 @@ def test_a_pass_keeps_what_its_layers_need_and_no_weights():
 
 def test_a_pass_that_is_tried_changes_no_bit_of_the_training():
     training, fresh = trainer(dropout=0.2), trainer(dropout=0.2)
-    agent_bytes(training.bench, training.layout, settings())
+    agent_bytes(training.bench, settings())
     ours, theirs = (each.update(fit_task(each.layout)) for each in (training, fresh))
     assert np.array_equal(ours.vectors["delta"], theirs.vectors["delta"])
 
@@ -130,7 +136,7 @@ def test_checkpointing_leaves_room_for_more_agents():
     training = trainer()
     plain = settings()
     again = replace(plain, local=replace(plain.local, gradient_checkpointing=True))
-    sizes = [agent_bytes(training.bench, training.layout, each) for each in (plain, again)]
+    sizes = [agent_bytes(training.bench, each) for each in (plain, again)]
     assert sizes[1] < sizes[0]
 
 

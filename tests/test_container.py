@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from llmagentos.adapter import Adapter, Layout, LoraPair
-from llmagentos.codecs import pack, unpack
+from llmagentos.codecs import pack, pack_file, unpack
 from llmagentos.errors import Damaged, Refused
 from llmagentos.messages import Failure, Update, decode, encode
 
@@ -32,6 +32,12 @@ def test_what_is_packed_is_unpacked_bit_for_bit(header, vectors):
 def test_equal_content_has_equal_bytes(header, vector):
     again = dict(reversed(header.items()))
     assert pack(header, {"delta": vector}) == pack(again, {"delta": vector.copy()})
+
+
+def test_a_file_holds_the_bytes_of_a_message(tmp_path):
+    vectors = {"b": np.ones(5, np.float32), "a": np.zeros(3, np.int8)}
+    pack_file(tmp_path / "packed", {"round": 1}, vectors)
+    assert (tmp_path / "packed").read_bytes() == pack({"round": 1}, vectors)
 
 
 @given(st.binary(max_size=200))

@@ -86,7 +86,7 @@ def test_what_arrived_and_what_is_still_owed_is_all_that_was_meant(tmp_path, cod
     total, owed = np.zeros(SIZE), None
     for round_, delta in enumerate(deltas, 1):
         total += decoded(codec, send(delta, codec, memory, round_, receipt=round_ - 1 or None))
-        owed = memory.recall(task_of(codec, 7, receipt=round_))["residual"]
+        owed = memory.recall(task_of(codec, 7, receipt=round_))["delta"]
         assert np.abs(owed).max() > 0
     assert total + owed == pytest.approx(deltas.sum(axis=0, dtype=np.float64), abs=1e-5)
 

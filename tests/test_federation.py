@@ -15,8 +15,20 @@ from llmagentos.errors import DivergedError, QuorumError
 from llmagentos.federation import measure, run
 from llmagentos.journal import Journal
 from llmagentos.messages import Enrolled, answer, encode
-from llmagentos.strategies import fedadagrad, fedadam, fedavg, fedavgm, fedyogi
-from tests.quadratics import CURVATURE, Quadratic, Shuffled, federation
+from llmagentos.strategies import (
+    fedadagrad,
+    fedadam,
+    fedavg,
+    fedavgm,
+    feddyn,
+    fednova,
+    fedyogi,
+    median,
+    norm_clipping,
+    scaffold,
+    trimmed_mean,
+)
+from tests.quadratics import CURVATURE, ROSTER, Quadratic, Shuffled, agents, federation
 
 STRATEGIES = {
     "fedavg": fedavg,
@@ -24,8 +36,14 @@ STRATEGIES = {
     "fedadam": fedadam,
     "fedyogi": fedyogi,
     "fedadagrad": fedadagrad,
+    "median": median,
+    "trimmed_mean": lambda: trimmed_mean(0),
+    "norm_clipping": lambda: norm_clipping(1.0),
+    "fednova": fednova,
+    "scaffold": scaffold,
+    "feddyn": feddyn,
 }
-ROSTER = {name: Enrolled() for name in CURVATURE}
+STEPS = {"steps": 10}
 
 
 def final(parts):
@@ -53,16 +71,18 @@ class Tampered(InProcessEngine):
 @pytest.mark.parametrize("name", STRATEGIES)
 @pytest.mark.parametrize("seed", range(3))
 def test_order_and_repeats_of_answers_change_no_bit(tmp_path, name, seed):
-    plain, _ = final(federation(tmp_path / "plain", strategy=STRATEGIES[name]()))
-    engine = Shuffled(Quadratic(), ROSTER, seed)
-    mixed, _ = final(federation(tmp_path / "mixed", strategy=STRATEGIES[name](), engine=engine))
+    told = {"strategy": STRATEGIES[name](), "fit": STEPS}
+    plain, _ = final(federation(tmp_path / "plain", **told))
+    engine = Shuffled(agents(tmp_path / "mixed"), ROSTER, seed)
+    mixed, _ = final(federation(tmp_path / "mixed", engine=engine, **told))
     assert mixed == plain
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_zero_deltas_leave_the_adapter(tmp_path, name):
-    parts = federation(tmp_path, strategy=STRATEGIES[name](), trainer=Quadratic(steps=0))
-    list(run(parts))
+    resting = Quadratic(lr=0.0)
+    parts = federation(tmp_path, strategy=STRATEGIES[name](), trainer=resting, fit=STEPS)
+    assert not any(report.refused for report in run(parts))
     assert parts.journal.state().adapter.vector.tolist() == [5.0]
 
 

@@ -10,14 +10,16 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "llmagentos"
 
 ROWS = [
+    {"__main__"},
     {"recipes", "api"},
-    {"federation"},
+    {"asynchrony"},
+    {"federation", "agent"},
     {"engines", "round_report"},
-    {"strategies", "gate", "journal", "memory", "lm", "publish", "report"},
-    {"messages", "state", "store"},
+    {"strategies", "gate", "identity", "journal", "memory", "lm", "publish", "report", "tasks"},
+    {"messages", "progress", "state", "store"},
     {"adapter", "codecs", "corpus", "kernels"},
-    {"settings", "packages", "folders"},
-    {"files", "interrupts", "seeds"},
+    {"settings", "packages", "folders", "scaled"},
+    {"fields", "files", "interrupts", "patience", "schema", "seeds"},
     {"errors"},
 ]
 """From the top down: a module imports from its own package or from a lower row."""

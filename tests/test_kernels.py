@@ -55,9 +55,18 @@ def row_vectors(draw, size):
 
 
 @st.composite
+def scaled_rows(draw, size):
+    """Any bytes, and scales that may be zero, denormal, huge or not finite."""
+    generator = np.random.default_rng(draw(st.integers(0, 2**32)))
+    q = generator.integers(-128, 128, size, np.int8)
+    scale = draw(float32_vectors(-(-size // 128)))
+    return place(q, draw(st.integers(0, 9))), place(scale, draw(st.integers(0, 9)))
+
+
+@st.composite
 def cohorts(draw):
     size = draw(sizes)
-    rows = [draw(row_vectors(size)) for _ in range(draw(st.integers(0, 11)))]
+    rows = [draw(row_vectors(size) | scaled_rows(size)) for _ in range(draw(st.integers(0, 11)))]
     return size, rows, [draw(weights) for _ in rows]
 
 
@@ -106,7 +115,7 @@ def test_average_step_is_the_reference(native, threads, cohort, lr, data):
 @quick
 @given(data=st.data(), size=sizes)
 def test_inspect_is_the_reference(native, threads, data, size):
-    row = data.draw(row_vectors(size))
+    row = data.draw(row_vectors(size) | scaled_rows(size))
     ours, theirs = native.inspect(row, threads), reference.inspect(row, 1)
     assert repr(ours) == repr(theirs)
 
@@ -216,13 +225,29 @@ def test_every_sixteen_bit_pattern_widens_exactly(native, kind):
     assert bits(ours) == bits(theirs)
 
 
-def test_the_extension_refuses_what_it_cannot_read(
-    native,
-):
+def test_every_byte_is_multiplied_as_float32(native):
+    q = np.repeat(np.arange(-128, 128, dtype=np.int8), 256)
+    scale = np.random.default_rng(0).standard_normal(q.size // 128).astype(np.float32)
+    out = np.ones(q.size, np.float32)
+    native.weighted_sum(out, [(q, scale)], [1.0], 1)
+    assert bits(out + np.float32(0)) == bits(q * np.repeat(scale, 128) + np.float32(0))
+
+
+def test_the_extension_refuses_what_it_cannot_read(native):
     out, row = np.zeros(4, np.float32), np.ones(4, np.float32)
     for rows in ([row[:3]], [row.astype(np.float64)], [np.ones(8, np.float32)[::2]]):
         with pytest.raises(ValueError, match="row"):
             native.weighted_sum(out, rows, [1.0], 1)
+    q, scale = np.ones(4, np.int8), np.ones(1, np.float32)
+    for pair in (
+        (q[:3], scale),
+        (q, np.ones(2, np.float32)),
+        (row, scale),
+        (q, row[:1].astype("f8")),
+        (q,),
+    ):
+        with pytest.raises(ValueError, match="scaled row"):
+            native.weighted_sum(out, [pair], [1.0], 1)
     with pytest.raises(ValueError, match="weights"):
         native.weighted_sum(out, [row], [], 1)
     out.flags.writeable = False

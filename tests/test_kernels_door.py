@@ -10,6 +10,7 @@ import pytest
 from llmagentos import kernels
 from llmagentos.errors import SettingError
 from llmagentos.kernels import arrays, twin
+from llmagentos.scaled import ScaledRow
 
 
 def vector(*values):
@@ -62,6 +63,20 @@ def test_bad_values_are_counted_and_propagate():
 def test_row_types_may_be_mixed():
     rows = [vector(1), np.array([2], np.float16), np.array([4], ml_dtypes.bfloat16)]
     assert kernels.weighted_sum(rows, [1, 1, 1]).vector[0] == 7
+
+
+def test_scaled_rows_count_as_what_they_stand_for():
+    row = ScaledRow(np.arange(-100, 101, dtype=np.int8), vector(0.5, 0.25))
+    dense = np.asarray(row)
+    np.testing.assert_array_equal(dense[[0, 127, 128, 200]], [-50, 13.5, 7, 25])
+    np.testing.assert_array_equal(dense[120:140:3], row[120:140:3])
+    expected = kernels.weighted_sum([dense, dense], [0.3, 0.7])
+    found = kernels.weighted_sum([row, dense], [0.3, 0.7])
+    assert found.vector.tobytes() == expected.vector.tobytes()
+    assert found.squared_norms == expected.squared_norms
+    assert kernels.inspect(row).squared_norm == expected.squared_norms[0]
+    with pytest.raises(ValueError, match=r"rows\[1\] has 201 values; needs 200"):
+        kernels.weighted_sum([dense[1:], row], [1, 1])
 
 
 def test_an_accumulator_gives_the_bits_of_one_pass():
@@ -154,6 +169,8 @@ def test_tensors_are_rows_and_outputs_too():
     assert out.tolist() == [12, 23]
     assert result.squared_norms == (5.0, 25.0)
     assert kernels.weighted_sum([torch.ones(2).half()], [3]).vector.tolist() == [3, 3]
+    scaled = torch.tensor([1, -2], dtype=torch.int8), torch.tensor([0.5])
+    assert kernels.weighted_sum([scaled], [2]).vector.tolist() == [1, -2]
 
 
 def test_the_kernels_come_without_torch():

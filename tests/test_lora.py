@@ -7,12 +7,11 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 
-from llmagentos.adapter import Layout
+from llmagentos.adapter import Layout, initial_vector
 from llmagentos.errors import SettingError
 from llmagentos.lm.lora import (
     adapter_config,
     attach,
-    initial_vector,
     layout_of,
     load_vector,
     parameters_by_name,

@@ -3,9 +3,15 @@
 import numpy as np
 import pytest
 
+from llmagentos import kernels
+from llmagentos.adapter import Adapter
+from llmagentos.codecs import codec_of
+from llmagentos.errors import JournalError
 from llmagentos.federation import run
+from llmagentos.settings import CodecSettings
+from llmagentos.state import ServerState
 from llmagentos.strategies import Step, fedadagrad, fedadam, fedavg, fedavgm, fedyogi
-from tests.quadratics import Quadratic, federation, first_state
+from tests.quadratics import Quadratic, federation, first_state, layout_of_size
 
 ONE = (1.0,)
 
@@ -62,6 +68,42 @@ def test_fedavgm_keeps_a_share_of_the_last_step():
 def test_fedavgm_without_momentum_is_fedavg():
     found = np.array(list(steps(fedavgm(lr=1.0, beta=0.0), DELTAS)))
     assert np.array_equal(found, list(steps(fedavg(), DELTAS)))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "step", "rates"),
+    [
+        (fedavgm(0.5, 0.9), kernels.momentum_step, {"beta": 0.9}),
+        (fedadam(0.5), kernels.adam_step, {"beta1": 0.9, "beta2": 0.99, "tau": 1e-3}),
+        (fedyogi(0.5), kernels.yogi_step, {"beta1": 0.9, "beta2": 0.99, "tau": 1e-3}),
+        (fedadagrad(0.5), kernels.adagrad_step, {"tau": 1e-3}),
+    ],
+    ids=["fedavgm", "fedadam", "fedyogi", "fedadagrad"],
+)
+@pytest.mark.parametrize("codec", ["fp32", "int8", "top_k"])
+def test_one_pass_over_the_rows_gives_the_bits_of_the_mean_and_then_the_step(
+    strategy, step, rates, codec
+):
+    size, rng = 2**16 + 300, np.random.default_rng(1)
+    made = codec_of(CodecSettings(name=codec))
+    deltas = [rng.standard_normal(size).astype(np.float32) for _ in range(3)]
+    rows = [made.read(made.encode(delta, rng), size) for delta in deltas]
+    updates = Step(rows, [0.2, 0.3, 0.5])
+    anchor = rng.standard_normal(size).astype(np.float32)
+    state = ServerState(1, Adapter(layout_of_size(size), anchor))
+    start = [np.zeros(size, np.float32)]
+    start += [np.full(size, 1e-6, np.float32)] * (step is not kernels.momentum_step)
+    *moments, x = step(anchor, *start, updates.mean(), lr=0.5, **rates)
+    after = strategy.advance(state, updates)
+    assert after.adapter.vector.tobytes() == x.tobytes()
+    assert [moment.tobytes() for moment in after.moments.values()] == [m.tobytes() for m in moments]
+
+
+def test_a_row_that_changed_on_the_disk_is_noticed_by_every_optimizer():
+    changed = Step([np.ones(2, np.float32)], ONE, squared_norms=(3.0,))
+    for strategy in (fedavgm(), fedadam(), fedyogi(), fedadagrad()):
+        with pytest.raises(JournalError, match="has changed on the disk"):
+            strategy.advance(first_state([0.0, 0.0]), changed)
 
 
 @pytest.mark.parametrize("steps_", [1, 3])

@@ -68,7 +68,7 @@ def test_every_program_answers_help_without_torch(program):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert f"usage: python -m llmagentos.recipes.{program} [--config FILE]" in done.stdout
+    assert f"usage: python -m llmagentos.recipes.{program} [" in done.stdout
 
 
 def test_the_defaults_are_spelled_out_truly():

@@ -1,6 +1,7 @@
 """The recipes as a user runs them, on the smoke settings: what they leave, and after a crash."""
 
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -128,9 +129,67 @@ def test_a_killed_run_in_int8_and_resumed_ends_with_the_same_bits(
 def memories(folder):
     """The residuals of all agents, by agent and round; each file names its own run."""
     return {
-        path.relative_to(folder): unpack(path.read_bytes())[1]["residual"].tobytes()
+        path.relative_to(folder): unpack(path.read_bytes())[1]["delta"].tobytes()
         for path in (folder / "agents").rglob("*.safetensors")
     }
+
+
+SCAFFOLD = ["--config", str(Path(SMOKE).with_name("scaffold.yaml"))]
+
+
+def scaffold_words(out, *more):
+    """Both settings files, the smaller model last; every agent keeps a control variate."""
+    words = words_for(out, "--local.lr", "0.1", *more)
+    return [*SCAFFOLD, *words]
+
+
+@pytest.fixture(scope="module")
+def undisturbed_scaffold(tmp_path_factory):
+    """As ``undisturbed``, with agents that keep what corrects their drift."""
+    out = tmp_path_factory.mktemp("scaffold")
+    assert exit_code_of(tune, scaffold_words(out)) == 0
+    return out / "run"
+
+
+@pytest.mark.parametrize("point", [60, 120, 180])
+def test_a_killed_run_of_scaffold_and_resumed_ends_with_the_same_bits(
+    undisturbed_scaffold, tmp_path, point
+):
+    assert exit_code_of(tune, scaffold_words(tmp_path), point) < 0
+    assert exit_code_of(tune, scaffold_words(tmp_path, "--resume")) == 0
+    assert bits(tmp_path / "run") == bits(undisturbed_scaffold)
+    assert metrics(tmp_path / "run") == metrics(undisturbed_scaffold)
+
+
+def test_a_run_without_common_rounds_is_killed_and_resumed_to_the_same_bits(tmp_path):
+    words = ["--server.strategy", "fedbuff", "--rounds", "5"]
+    assert exit_code_of(tune, words_for(tmp_path / "whole", *words)) == 0
+    expected = tmp_path / "whole" / "run"
+    assert {a: s for line in metrics(expected) for a, s in line["staleness"].items() if s}
+    summary = json.loads((expected / "summary.json").read_text())
+    for agent, before in summary["before"].items():
+        assert summary["after"][agent]["loss"] < before["loss"]
+    for point in (60, 100, 140):
+        out = tmp_path / str(point)
+        assert exit_code_of(tune, words_for(out, *words), point) < 0
+        assert exit_code_of(tune, words_for(out, "--rounds", "5", "--resume")) == 0
+        assert bits(out / "run") == bits(expected)
+        assert metrics(out / "run") == metrics(expected)
+
+
+def test_scaffold_sends_two_vectors_both_ways_and_its_controls_add_up(undisturbed_scaffold):
+    for line in metrics(undisturbed_scaffold):
+        assert line["bytes_down"] == 2 * 4 * 3584 * 4
+        assert line["bytes_up_fp32"] == line["bytes_up"] > 2 * 4 * 3584 * 4
+    kept = [
+        unpack(path.read_bytes())[1]["control"].astype(np.float64)
+        for path in (undisturbed_scaffold / "agents").rglob("round-2.safetensors")
+    ]
+    with Journal(undisturbed_scaffold / "journal") as journal:
+        c = journal.state().moments["control"]
+    assert len(kept) == 4
+    assert np.abs(c).max() > 0
+    np.testing.assert_allclose(np.sum(kept, axis=0), 4 * c.astype(np.float64), atol=1e-6)
 
 
 def test_int8_sends_less_loses_little_and_keeps_the_rest_to_the_agents(
@@ -198,6 +257,15 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == [said]
 
 
+def test_the_plan_of_scaffold_has_twice_the_bytes_and_that_of_uneven_agents_their_steps(tmp_path):
+    said = tmp_path / "said"
+    assert exit_code_of(tune, scaffold_words(tmp_path, "--dry-run"), told=said) == 0
+    assert "114,688 up, 114,688 down" in said.read_text()
+    words = words_for(tmp_path, "--dry-run", "--local.steps_by_agent", "{bank: 7}")
+    assert exit_code_of(tune, words, told=said) == 0
+    assert re.search(r"optimizer steps in all\s+26\b", said.read_text())
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -208,6 +276,8 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(tmp_path):
         (["--trackers", "[tensorbord]"], "trackers='tensorbord': unknown"),
         (["--model.device", "cuda"], "model.device='cuda'"),
         (["--init-adapter", "nowhere"], "nowhere"),
+        (["--server.strategy", "fedbuff", "--server.buffer", "5"], "server.buffer=5: there are 4"),
+        (["--local.steps_by_agent", "{bnk: 4}"], "local.steps_by_agent='bnk': no such agent"),
     ],
 )
 def test_a_wrong_setting_ends_with_2_before_any_work(tmp_path, words, message):

@@ -118,9 +118,9 @@ class FederatedLearning:
     ) -> list[RoundReport]:
         """The reports of the next ``num_rounds`` rounds, which were played unless kept already.
 
-        ``strategy`` is fedavg, fedprox, fedavgm, fedadam, fedyogi or fedadagrad, or settings that
-        say more. ``mu`` is FedProx's pull to the global model, 0.01 unless given for fedprox, 0
-        else. The server's moments are kept from call to call. ``seed`` decides what is drawn:
+        ``strategy`` is fedprox or a name of ``ServerSettings.strategy``, or settings that say more.
+        ``mu`` is FedProx's pull to the global model, 0.01 unless given for fedprox, 0 else. The
+        server's moments are kept from call to call. ``seed`` decides what is drawn:
         order of rows, dropout, sampled clients. What a client's training raises is raised here,
         unless settings have a ``quorum`` below 1: then that client merely misses the round.
         Interrupted and called again, it plays the rounds that are missing.

@@ -14,8 +14,10 @@ from llmagentos.settings.checks import require
 from llmagentos.state import ServerState
 from llmagentos.strategies import Step, Strategy, fedavg, strategy_of
 
-SERVER_SIDE = get_args(get_type_hints(ServerSettings)["strategy"])
-KNOWN = (*SERVER_SIDE, "fedprox")
+OF_AGENTS = ("fednova", "scaffold", "feddyn", "fedbuff", "fedasync")
+"""Strategies that ask more of agents than to train in rounds, as clients do."""
+SERVER_SIDE = set(get_args(get_type_hints(ServerSettings)["strategy"])) - set(OF_AGENTS)
+KNOWN = (*sorted(SERVER_SIDE), "fedprox")
 FEDPROX_MU = 0.01
 """FedProx's mu where it is not given."""
 
@@ -30,6 +32,8 @@ def server_settings(strategy: str | ServerSettings) -> ServerSettings:
     if not isinstance(settings, ServerSettings):
         name: Any = "fedavg" if settings == "fedprox" else settings
         settings = ServerSettings(strategy=name, quorum=1.0)
+    remedy = "for language models only: python -m llmagentos.recipes.fedavg_lora --server.strategy"
+    require(settings.strategy not in OF_AGENTS, "strategy", settings.strategy, remedy)
     if settings.strategy not in SERVER_SIDE:
         near = get_close_matches(str(settings.strategy), KNOWN, n=1)
         hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(KNOWN)}"

@@ -5,14 +5,16 @@ from functools import partial
 from typing import Any
 
 from llmagentos.codecs.codec import Codec, Parts
-from llmagentos.codecs.container import pack, unpack
+from llmagentos.codecs.container import pack, pack_file, unpack
 from llmagentos.codecs.dense import bf16, fp16, fp32
 from llmagentos.codecs.int8 import int8
-from llmagentos.codecs.rows import CodedRow, Row, blocks
+from llmagentos.codecs.rows import BLOCK, CodedRow, Row, blocks, in_place
+from llmagentos.codecs.several import encode_all, read_all
 from llmagentos.codecs.top_k import top_k
 from llmagentos.settings import CodecSettings
 
 __all__ = [
+    "BLOCK",
     "Codec",
     "CodedRow",
     "Parts",
@@ -20,7 +22,11 @@ __all__ = [
     "asked_codec",
     "blocks",
     "codec_of",
+    "encode_all",
+    "in_place",
     "pack",
+    "pack_file",
+    "read_all",
     "unpack",
 ]
 

@@ -6,6 +6,7 @@ bytes. Reading trusts nothing: sizes are checked before anything is used, and no
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -30,8 +31,16 @@ Vectors = dict[str, NDArray[Any]]
 
 def pack(header: Mapping[str, Any], vectors: Mapping[str, NDArray[Any]]) -> bytes:
     """The bytes of a wire file; equal content gives equal bytes."""
-    text = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return safetensors.numpy.save(dict(vectors), metadata={KEY: text})
+    return safetensors.numpy.save(dict(vectors), metadata={KEY: _canonical(header)})
+
+
+def pack_file(path: Path, header: Mapping[str, Any], vectors: Mapping[str, NDArray[Any]]) -> None:
+    """``path`` holds the bytes of ``pack``, which are in memory at no time."""
+    safetensors.numpy.save_file(dict(vectors), path, metadata={KEY: _canonical(header)})
+
+
+def _canonical(header: Mapping[str, Any]) -> str:
+    return json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def unpack(body: Any) -> tuple[dict[str, Any], Vectors]:

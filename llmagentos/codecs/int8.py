@@ -3,16 +3,12 @@
 Alistarh et al. 2017, arXiv:1610.02132, section 3.1, with the largest magnitude as the norm.
 """
 
-from functools import partial
-
 import numpy as np
 from numpy.typing import NDArray
 
 from llmagentos.codecs.codec import Codec, Parts, Vector, take
-from llmagentos.codecs.rows import CodedRow
+from llmagentos.scaled import GROUP, ScaledRow, groups, spread
 
-GROUP = 128
-"""Values that share a scale."""
 LEVELS = 127
 """Largest magnitude of a byte."""
 PIECE = 512 * GROUP
@@ -34,7 +30,7 @@ def encode(vector: Vector, rng: np.random.Generator) -> Parts:
     q = np.empty(len(vector), np.int8)
     for start in range(0, len(vector), PIECE):
         piece = vector[start : start + PIECE].astype(np.float64)
-        step = _spread(scale, start, start + len(piece)).astype(np.float64)
+        step = spread(scale, start, start + len(piece)).astype(np.float64)
         units = np.divide(piece, step, out=np.zeros_like(piece), where=(step > 0) & (step < np.inf))
         q[start : start + PIECE] = np.floor(units + rng.random(len(piece)))
     return {"delta.q": q, "delta.scale": scale}
@@ -54,27 +50,10 @@ def scales(vector: Vector) -> Vector:
     return rounded_up
 
 
-def groups(size: int) -> int:
-    """How many scales there are."""
-    return -(-size // GROUP)
-
-
-def read(parts: Parts, size: int) -> CodedRow:
+def read(parts: Parts, size: int) -> ScaledRow:
     """The row, decoded where it is read."""
-    q, scale = take(parts, {"delta.q": (np.int8, size), "delta.scale": (np.float32, groups(size))})
-    return CodedRow(partial(_between, q, scale), size)
-
-
-def _between(q: NDArray[np.int8], scale: Vector, start: int, stop: int) -> Vector:
-    with np.errstate(all="ignore"):
-        values: Vector = q[start:stop] * _spread(scale, start, stop)
-        return values
-
-
-def _spread(scale: Vector, start: int, stop: int) -> Vector:
-    """The scale of every value from ``start`` to ``stop``."""
-    first = start // GROUP
-    return np.repeat(scale[first : groups(stop)], GROUP)[start - first * GROUP :][: stop - start]
+    types = {"delta.q": (np.int8, size), "delta.scale": (np.float32, groups(size))}
+    return ScaledRow(*take(parts, types))
 
 
 def body_bytes(size: int) -> int:
@@ -84,5 +63,5 @@ def body_bytes(size: int) -> int:
 
 def largest_error(vector: Vector) -> NDArray[np.float64]:
     """One step of the group; the product of a byte and a scale is rounded to float32."""
-    step = _spread(scales(vector), 0, len(vector)).astype(np.float64)
+    step = spread(scales(vector), 0, len(vector)).astype(np.float64)
     return step * (1 + LEVELS * 2.0**-23)

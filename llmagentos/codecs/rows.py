@@ -1,4 +1,4 @@
-"""Rows that the kernels read: mapped arrays whole, coded ones decoded block by block."""
+"""Rows that the kernels read: in place where they can, else decoded block by block."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+from llmagentos.scaled import ScaledRow
 
 BLOCK = 2**16
 """Values of a coded row that are decoded at a time; the kernels add up norms in such pieces."""
@@ -33,18 +35,28 @@ class CodedRow:
         return np.array(self[:], dtype, copy=copy)
 
 
-Row = NDArray[Any] | CodedRow
+Row = NDArray[Any] | ScaledRow | CodedRow
 
 
 def blocks(rows: Sequence[Row]) -> Iterator[tuple[slice, list[NDArray[Any]]]]:
-    """Ranges of columns, in order, with the values of all rows there.
+    """Ranges of columns, in order, with the values of all rows there, as arrays.
 
     Arrays come as they are, in one range. Where a row is coded, a range has ``BLOCK`` columns:
     extra memory is 256 KiB a row, however long it is.
     """
+    return _ranges(rows, (np.ndarray,))
+
+
+def in_place(rows: Sequence[Row]) -> Iterator[tuple[slice, list[Any]]]:
+    """As ``blocks``, for kernels that decode scaled rows themselves: these come as they are too."""
+    return _ranges(rows, (np.ndarray, ScaledRow))
+
+
+def _ranges(rows: Sequence[Row], whole: tuple[type, ...]) -> Iterator[tuple[slice, list[Any]]]:
     size = len(rows[0]) if rows else 0
-    whole = all(isinstance(row, np.ndarray) for row in rows)
-    width = max(size, 1) if whole else BLOCK
-    for start in range(0, size, width):
-        columns = slice(start, min(start + width, size))
+    if all(isinstance(row, whole) for row in rows):
+        yield slice(0, size), list(rows)
+        return
+    for start in range(0, size, BLOCK):
+        columns = slice(start, min(start + BLOCK, size))
         yield columns, [row[columns] for row in rows]

@@ -1,7 +1,19 @@
 """Who carries tasks and updates."""
 
-from llmagentos.engines.coding import CodingTrainer, coded
+from llmagentos.engines.coding import CodingTrainer, coded, with_memory
+from llmagentos.engines.correcting import CorrectingTrainer
 from llmagentos.engines.engine import Engine, Reply, Trainer
 from llmagentos.engines.in_process import InProcessEngine
+from llmagentos.engines.paced import PacedEngine
 
-__all__ = ["CodingTrainer", "Engine", "InProcessEngine", "Reply", "Trainer", "coded"]
+__all__ = [
+    "CodingTrainer",
+    "CorrectingTrainer",
+    "Engine",
+    "InProcessEngine",
+    "PacedEngine",
+    "Reply",
+    "Trainer",
+    "coded",
+    "with_memory",
+]

@@ -2,15 +2,22 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from llmagentos.codecs import asked_codec, codec_of
+from llmagentos.codecs import asked_codec, codec_of, encode_all, read_all
+from llmagentos.engines.correcting import CorrectingTrainer
 from llmagentos.engines.engine import Trainer
 from llmagentos.memory import AgentMemory, folder_name
 from llmagentos.messages import Task, Update
 from llmagentos.seeds import generator
+
+
+def with_memory(trainer: Trainer, folder: Path) -> "CodingTrainer":
+    """The trainer of agents that correct and code as tasks say, and remember in ``folder``."""
+    return CodingTrainer(CorrectingTrainer(trainer, folder), folder)
 
 
 class CodingTrainer:
@@ -35,20 +42,27 @@ class CodingTrainer:
 
 
 def coded(update: Update, task: Task, memory: AgentMemory) -> Update:
-    """The update with its delta in the task's codec.
+    """The update with all its vectors in the task's codec.
 
-    With error feedback the delta and what earlier rounds have lost is encoded, and memory keeps
-    the difference to what arrives: Seide et al. 2014, "1-bit SGD", and Karimireddy et al. 2019,
-    arXiv:1901.09847, Algorithm 2. Draws come from the task's seed, agent and round.
+    With error feedback a vector and what earlier rounds have lost of it is encoded, and memory
+    keeps the difference to what arrives: Seide et al. 2014, "1-bit SGD", and Karimireddy et al.
+    2019, arXiv:1901.09847, Algorithm 2. Draws come from the task's seed, agent and round.
     """
     settings = asked_codec(task.settings)
-    codec, delta = codec_of(settings), update.vectors["delta"]
-    rng = generator(task.seed, "codec", task.agent, task.round)
+    codec, draws = codec_of(settings), partial(_draws, task)
     if not (codec.lossy and settings.error_feedback):
-        return replace(update, vectors=codec.encode(delta, rng))
+        return replace(update, vectors=encode_all(codec, update.vectors, draws))
     with np.errstate(all="ignore"):
-        wanted = delta + memory.recall(task).get("residual", np.float32(0))
-        parts = codec.encode(wanted, rng)
-        arrived = np.asarray(codec.read(parts, len(wanted)), np.float32)
-        memory.keep(task, {"residual": wanted - arrived})
+        owed, nothing = memory.recall(task), np.float32(0)
+        wanted = {name: x + owed.get(name, nothing) for name, x in update.vectors.items()}
+        parts = encode_all(codec, wanted, draws)
+        arrived = read_all(codec, parts, task.carried, task.layout.size)
+        lost = {name: x - np.asarray(arrived[name], np.float32) for name, x in wanted.items()}
+        memory.keep(task, lost)
     return replace(update, vectors=parts)
+
+
+def _draws(task: Task, name: str) -> np.random.Generator:
+    """What the codec of a vector draws from; every vector has draws of its own."""
+    purpose = () if name == "delta" else (name,)
+    return generator(task.seed, "codec", task.agent, task.round, *purpose)

@@ -1,8 +1,9 @@
 """The arithmetic of a round over flat vectors: the door to the compiled extension.
 
-Every function takes NumPy arrays and torch tensors; tensors on a device are copied to the host,
-except in ``proximal``. ``reference`` says in plain NumPy what each kernel means; ``native`` says
-whether the compiled twin, which gives the same bits, was loaded.
+Every function takes NumPy arrays and torch tensors. Where the first is a tensor on a CUDA device
+and the CUDA twin was built, the work is done there and the results are tensors; other tensors on a
+device are copied to the host. ``reference`` says in plain NumPy what each kernel means; ``native``
+says whether the compiled twin, which gives the same bits, was loaded.
 """
 
 from llmagentos.kernels.averaging import (
@@ -13,8 +14,11 @@ from llmagentos.kernels.averaging import (
     inspect,
     weighted_sum,
 )
+from llmagentos.kernels.clipping import Clipped, clip_factor, clipped
 from llmagentos.kernels.fused import StepPass, average_adaptive_step, average_momentum_step
-from llmagentos.kernels.gram import gram
+from llmagentos.kernels.order import MOST_ROWS, median, trimmed_mean
+from llmagentos.kernels.pairs import centred_gram, gram, squared_distances
+from llmagentos.kernels.ring import ring_sum
 from llmagentos.kernels.steps import (
     Adaptive,
     Momentum,
@@ -24,11 +28,15 @@ from llmagentos.kernels.steps import (
     proximal,
     yogi_step,
 )
+from llmagentos.kernels.training import AdamW, train_step
 from llmagentos.kernels.twin import native
 
 __all__ = [
+    "MOST_ROWS",
     "Accumulator",
+    "AdamW",
     "Adaptive",
+    "Clipped",
     "Momentum",
     "Pass",
     "RowStats",
@@ -38,11 +46,19 @@ __all__ = [
     "average_adaptive_step",
     "average_momentum_step",
     "average_step",
+    "centred_gram",
+    "clip_factor",
+    "clipped",
     "gram",
     "inspect",
+    "median",
     "momentum_step",
     "native",
     "proximal",
+    "ring_sum",
+    "squared_distances",
+    "train_step",
+    "trimmed_mean",
     "weighted_sum",
     "yogi_step",
 ]

@@ -4,9 +4,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_Row = NDArray[Any]
+_Row = NDArray[Any] | tuple[NDArray[np.int8], NDArray[np.float32]]
 _Float32s = NDArray[np.float32]
 _Float64s = NDArray[np.float64]
+_Ring = NDArray[np.uint32]
 _Vectors = Sequence[_Float32s]
 _Rates = Sequence[float]
 _Stats = tuple[list[float], list[int]]
@@ -96,5 +97,22 @@ class Kernels:
         threads: int,
         /,
     ) -> None: ...
+    def train_step(
+        self,
+        training: _Vectors,
+        gradient: _Float32s,
+        scale: float,
+        rates: _Rates,
+        threads: int,
+        /,
+    ) -> None: ...
+    def trimmed_mean(
+        self, out: _Float32s, rows: Sequence[_Row], trim: int, threads: int, /
+    ) -> _Stats: ...
+    def squared_distances(
+        self, matrix: _Float64s, rows: Sequence[_Row], threads: int, /
+    ) -> None: ...
+    def inner_products(self, matrix: _Float64s, rows: Sequence[_Row], threads: int, /) -> None: ...
+    def ring_sum(self, out: _Ring, rows: Sequence[_Ring], threads: int, /) -> None: ...
 
 instruction_sets: tuple[Kernels, ...]

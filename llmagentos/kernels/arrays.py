@@ -12,9 +12,12 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from llmagentos.scaled import ScaledRow
+
 Array = NDArray[Any]
 ArrayOrTensor = Any
 """A NumPy array or a torch tensor."""
+RowLike = ArrayOrTensor | ScaledRow
 
 ROW_TYPES = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 WEIGHT_LIMIT = 2.0**800
@@ -67,6 +70,37 @@ def rows(values: Sequence[ArrayOrTensor], size: int | None = None) -> list[Array
         checked.append(row(f"rows[{k}]", value, size))
         size = checked[0].size
     return checked
+
+
+def row_in_place(name: str, value: RowLike, size: int | None = None) -> Array | ScaledRow:
+    """A row as in ``row``, or a scaled one of that length, for a pair of its tensors too."""
+    if isinstance(value, tuple):
+        value = ScaledRow(*map(host, value))
+    if not isinstance(value, ScaledRow):
+        return row(name, value, size)
+    if size is not None and len(value) != size:
+        raise ValueError(f"{name} has {len(value)} values; needs {size}")
+    return value
+
+
+def rows_in_place(values: Sequence[RowLike], size: int | None = None) -> list[Array | ScaledRow]:
+    """Rows of one length: the given one, else that of the first."""
+    checked: list[Array | ScaledRow] = []
+    for k, value in enumerate(values):
+        checked.append(row_in_place(f"rows[{k}]", value, size))
+        size = len(checked[0])
+    return checked
+
+
+def named(rows: Sequence[Array | ScaledRow]) -> dict[str, Array]:
+    """The arrays that rows lie in, by what an error calls them."""
+    arrays_of = {f"rows[{k}]": row for k, row in enumerate(rows)}
+    return {n: row.q if isinstance(row, ScaledRow) else row for n, row in arrays_of.items()}
+
+
+def passed(rows: Sequence[Array | ScaledRow]) -> list[Any]:
+    """Rows as the twins take them: an array, or a pair of values and scales."""
+    return [(row.q, row.scale) if isinstance(row, ScaledRow) else row for row in rows]
 
 
 def vector(name: str, value: ArrayOrTensor, size: int | None = None) -> NDArray[np.float32]:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llmagentos.kernels import arrays
-from llmagentos.kernels.arrays import ArrayOrTensor
+from llmagentos.kernels import arrays, device
+from llmagentos.kernels.arrays import ArrayOrTensor, RowLike
+from llmagentos.kernels.launch import takes
 from llmagentos.kernels.twin import twin
 
 Vector = NDArray[np.float32]
@@ -28,23 +29,16 @@ class Pass:
     """One pass over ``(n, d)`` rows."""
 
     vector: Vector
-    """The result, ``(d,)`` float32; the array given as ``out``, where one was given."""
+    """The result, ``(d,)`` float32; the array given as ``out``, where one was given; a tensor where
+    the rows are tensors on a CUDA device."""
     squared_norms: tuple[float, ...]
     """One per row, as in ``RowStats``."""
     nonfinite: tuple[int, ...]
     """One per row, as in ``RowStats``."""
 
 
-def _named(rows: Sequence[arrays.Array]) -> dict[str, arrays.Array]:
-    return {f"rows[{k}]": row for k, row in enumerate(rows)}
-
-
-def _bytes(rows: Sequence[arrays.Array]) -> int:
-    return sum(row.nbytes for row in rows)
-
-
 def weighted_sum(
-    rows: Sequence[ArrayOrTensor],
+    rows: Sequence[RowLike],
     weights: Sequence[float],
     *,
     out: ArrayOrTensor | None = None,
@@ -52,23 +46,27 @@ def weighted_sum(
 ) -> Pass:
     """``sum_k weights[k] * rows[k]``, added in float64 in the order given, rounded once.
 
-    n rows ``(d,)`` of float32, float16 or bfloat16 -> ``(d,)`` float32. Rows may be memory-mapped,
-    read-only and unaligned; NaN and Inf propagate and are counted. The bits do not depend on
-    ``threads``. Raises ``ValueError`` for a wrong type or length, or ``out`` over a row.
+    n rows ``(d,)`` of float32, float16 or bfloat16, or scaled bytes -> ``(d,)`` float32. Rows may
+    be memory-mapped, read-only and unaligned; NaN and Inf propagate and are counted. The bits do
+    not depend on ``threads``. Raises ``ValueError`` for a wrong type or length, or ``out`` over a
+    row.
     """
-    checked = arrays.rows(rows)
-    if not checked:
+    if not len(rows):
         raise ValueError("rows is empty; did every agent fail?")
+    if takes(rows[0]):
+        found, stats = device.weighted_sum(rows, weights, out)
+        return Pass(found, *stats)
+    checked = arrays.rows_in_place(rows)
     factors = arrays.weights_of(weights, len(checked))
-    vector = arrays.output("out", out, checked[0].size, _named(checked))
-    count = arrays.threads_for(_bytes(checked), threads)
-    norms, nonfinite = twin.weighted_sum(vector, checked, factors, count)
+    vector = arrays.output("out", out, len(checked[0]), arrays.named(checked))
+    count = arrays.threads_for(sum(row.nbytes for row in checked), threads)
+    norms, nonfinite = twin.weighted_sum(vector, arrays.passed(checked), factors, count)
     return Pass(vector, tuple(norms), tuple(nonfinite))
 
 
 def average_step(  # noqa: PLR0913 (keyword-only)
     anchor: ArrayOrTensor,
-    rows: Sequence[ArrayOrTensor],
+    rows: Sequence[RowLike],
     weights: Sequence[float],
     lr: float = 1.0,
     *,
@@ -80,19 +78,25 @@ def average_step(  # noqa: PLR0913 (keyword-only)
     ``anchor`` is ``(d,)`` float32 and stays as it is; the rest is as in ``weighted_sum``. No rows
     at all leave the anchor's values.
     """
+    if takes(anchor):
+        found, stats = device.average_step(anchor, rows, weights, lr, out)
+        return Pass(found, *stats)
     start = arrays.vector("anchor", anchor)
-    checked = arrays.rows(rows, start.size)
+    checked = arrays.rows_in_place(rows, start.size)
     factors = arrays.weights_of(weights, len(checked))
-    vector = arrays.output("out", out, start.size, {"anchor": start} | _named(checked))
-    count = arrays.threads_for(_bytes(checked) + start.nbytes, threads)
-    norms, nonfinite = twin.average_step(vector, start, lr, checked, factors, count)
+    vector = arrays.output("out", out, start.size, {"anchor": start} | arrays.named(checked))
+    count = arrays.threads_for(sum(row.nbytes for row in [start, *checked]), threads)
+    norms, nonfinite = twin.average_step(vector, start, lr, arrays.passed(checked), factors, count)
     return Pass(vector, tuple(norms), tuple(nonfinite))
 
 
-def inspect(row: ArrayOrTensor, *, threads: int | None = None) -> RowStats:
+def inspect(row: RowLike, *, threads: int | None = None) -> RowStats:
     """The squared norm of one row and the number of its values that are not finite."""
-    values = arrays.row("row", row)
-    return RowStats(*twin.inspect(values, arrays.threads_for(values.nbytes, threads)))
+    if takes(row):
+        return RowStats(*device.inspect(row))
+    values = arrays.row_in_place("row", row)
+    (passed,) = arrays.passed([values])
+    return RowStats(*twin.inspect(passed, arrays.threads_for(values.nbytes, threads)))
 
 
 class Accumulator:
@@ -105,12 +109,13 @@ class Accumulator:
     def __init__(self, size: int) -> None:
         self._sums = np.zeros(size)
 
-    def add(self, row: ArrayOrTensor, weight: float, *, threads: int | None = None) -> RowStats:
+    def add(self, row: RowLike, weight: float, *, threads: int | None = None) -> RowStats:
         """``sums += weight * row``; the row is as in ``weighted_sum``."""
-        values = arrays.row("row", row, self._sums.size)
+        values = arrays.row_in_place("row", row, self._sums.size)
+        (passed,) = arrays.passed([values])
         (factor,) = arrays.weights_of([weight], 1)
         count = arrays.threads_for(values.nbytes + self._sums.nbytes, threads)
-        return RowStats(*twin.accumulate(self._sums, values, factor, count))
+        return RowStats(*twin.accumulate(self._sums, passed, factor, count))
 
     def finish(
         self,

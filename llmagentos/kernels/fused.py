@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
-from llmagentos.kernels import arrays
-from llmagentos.kernels.arrays import ArrayOrTensor
-from llmagentos.kernels.steps import Adaptive, Momentum, inputs, outputs
+from llmagentos.kernels import arrays, device
+from llmagentos.kernels.arrays import RowLike
+from llmagentos.kernels.launch import takes
+from llmagentos.kernels.steps import Adaptive, Momentum, inputs, outputs, room
 from llmagentos.kernels.twin import twin
 
 State = TypeVar("State", Momentum, Adaptive)
@@ -30,7 +31,7 @@ class StepPass(Generic[State]):
 
 def average_momentum_step(  # noqa: PLR0913 (keyword-only)
     state: Momentum,
-    rows: Sequence[ArrayOrTensor],
+    rows: Sequence[RowLike],
     weights: Sequence[float],
     *,
     lr: float,
@@ -47,7 +48,7 @@ def average_momentum_step(  # noqa: PLR0913 (keyword-only)
 def average_adaptive_step(  # noqa: PLR0913 (keyword-only)
     rule: Literal["adam", "yogi", "adagrad"],
     state: Adaptive,
-    rows: Sequence[ArrayOrTensor],
+    rows: Sequence[RowLike],
     weights: Sequence[float],
     *,
     lr: float,
@@ -65,7 +66,7 @@ def average_adaptive_step(  # noqa: PLR0913 (keyword-only)
 def _average_and(  # noqa: PLR0913 (keyword-only)
     rule: str,
     state: State,
-    rows: Sequence[ArrayOrTensor],
+    rows: Sequence[RowLike],
     weights: Sequence[float],
     *,
     rates: tuple[float, ...],
@@ -73,12 +74,19 @@ def _average_and(  # noqa: PLR0913 (keyword-only)
     threads: int | None,
 ) -> StepPass[State]:
     *moments, w = state
-    before = inputs(w=w, **dict(zip(state._fields, moments, strict=False)))
-    checked = arrays.rows(rows, before["w"].size)
+    given = {"w": w} | dict(zip(state._fields, moments, strict=False))
+    places = room(len(given), out)
+    step = f"average_{rule}_step"
+    if takes(w):
+        after, stats = device.average_and_step(step, given, rows, weights, rates=rates, out=places)
+        return StepPass(type(state)(*after), *stats)
+    before = inputs(**given)
+    checked = arrays.rows_in_place(rows, before["w"].size)
     factors = arrays.weights_of(weights, len(checked))
-    taken = before | {f"rows[{k}]": row for k, row in enumerate(checked)}
-    after = outputs(len(before), out, taken)
+    taken = before | arrays.named(checked)
+    after = outputs(places, taken)
     count = arrays.threads_for(sum(vector.nbytes for vector in taken.values()), threads)
-    step = getattr(twin, f"average_{rule}_step")
-    norms, nonfinite = step(after, list(before.values()), rates, checked, factors, count)
+    norms, nonfinite = getattr(twin, step)(
+        after, list(before.values()), rates, arrays.passed(checked), factors, count
+    )
     return StepPass(type(state)(*after), tuple(norms), tuple(nonfinite))

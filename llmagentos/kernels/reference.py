@@ -1,38 +1,36 @@
 """What every kernel means, in plain NumPy: the native twin gives the same bits.
 
-Rows are ``(d,)`` float32, float16 or bfloat16; weights are rounded to 29 significant bits, so that
-a product with a value is exact; sums are float64 in the order of the rows and are rounded to
-float32 once; every NaN that is written is the one quiet NaN ``0x7fc00000``. Rounding is
-to nearest even, nothing is contracted, denormals are kept. ``_threads`` only keeps the
-signatures alike.
+Rows are ``(d,)`` float32, float16 or bfloat16, or a pair of ``(d,)`` int8 values and float32
+scales, one for every 128, that stands for their products, rounded to float32. Weights are rounded
+to 29 significant bits, so that a product with a value is exact; sums are float64 in the order of
+the rows and are rounded to float32 once; every NaN that is written is the one quiet NaN
+``0x7fc00000``. Rounding is to nearest even, nothing is contracted, denormals are kept. ``_threads``
+only keeps the signatures alike.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Row = NDArray[Any]
-Float32s = NDArray[np.float32]
-Float64s = NDArray[np.float64]
-Stats = tuple[list[float], list[int]]
+from llmagentos.kernels.reference_robust import (  # noqa: F401 (the rest of the twin)
+    inner_products,
+    ring_sum,
+    squared_distances,
+    trimmed_mean,
+)
+from llmagentos.kernels.reference_sums import (
+    Float32s,
+    Float64s,
+    Row,
+    Stats,
+    dense,
+    inspect,
+    narrow,
+)
+
 Vectors = Sequence[Float32s]
 Rates = Sequence[float]
-
-LANES = 8
-"""Value j of a block goes to lane j mod 8."""
-BLOCK = 1024
-"""Values that are added up lane by lane."""
-CHUNK = 64 * BLOCK
-"""Values whose blocks are added up before they enter the norm of the row."""
-
-
-def _narrow(values: Float64s) -> Float32s:
-    narrow = values.astype(np.float32)
-    narrow[np.isnan(narrow)] = np.float32(np.nan)
-    return narrow
 
 
 def exact_weight(weight: float) -> float:
@@ -46,39 +44,12 @@ def exact_weight(weight: float) -> float:
     return math.ldexp(round(math.ldexp(mantissa, 29)), exponent - 29)
 
 
-def _sum_in_order(values: Float64s) -> Float64s:
-    """Sums along the first axis, from first to last."""
-    last: Float64s = np.add.accumulate(values, axis=0)[-1]
-    return last
-
-
-def _chunk_norm(chunk: Row) -> float:
-    """Sum of squares of at most ``CHUNK`` values: lanes, halves, blocks in order."""
-    squares = np.zeros((-(-chunk.size // BLOCK), BLOCK // LANES, LANES))
-    squares.reshape(-1)[: chunk.size] = np.square(chunk.astype(np.float64))
-    lanes = _sum_in_order(squares.transpose(1, 2, 0))
-    for width in (4, 2, 1):
-        lanes = lanes[:width] + lanes[width : 2 * width]
-    return float(_sum_in_order(lanes[0]))
-
-
-@np.errstate(all="ignore")
-def inspect(row: Row, _threads: int = 1) -> tuple[float, int]:
-    """The squared norm of a row in float64 and the number of its values that are not finite."""
-    norm = 0.0
-    nonfinite = 0
-    for start in range(0, row.size, CHUNK):
-        chunk = row[start : start + CHUNK]
-        norm += _chunk_norm(chunk)
-        nonfinite += int(np.count_nonzero(~np.isfinite(chunk.astype(np.float32))))
-    return norm, nonfinite
-
-
 @np.errstate(all="ignore")
 def accumulate(sums: Float64s, row: Row, weight: float, _threads: int = 1) -> tuple[float, int]:
     """``sums += weight * row``, ``(d,)`` float64 in place; the row's norm and bad values."""
-    sums += exact_weight(weight) * row.astype(np.float64)
-    return inspect(row)
+    values = dense(row)
+    sums += exact_weight(weight) * values.astype(np.float64)
+    return inspect(values)
 
 
 def _sum(size: int, rows: Sequence[Row], weights: Sequence[float]) -> tuple[Float64s, Stats]:
@@ -114,7 +85,7 @@ def average_step(
 @np.errstate(all="ignore")
 def finish(out: Float32s, sums: Float64s, _threads: int = 1) -> None:
     """``out = sums``, rounded."""
-    out[:] = _narrow(sums)
+    out[:] = narrow(sums)
 
 
 @np.errstate(all="ignore")
@@ -122,7 +93,7 @@ def finish_step(
     out: Float32s, anchor: Float32s, lr: float, sums: Float64s, _threads: int = 1
 ) -> None:
     """``out = anchor + lr * sums``, rounded."""
-    out[:] = _narrow(anchor.astype(np.float64) + lr * sums)
+    out[:] = narrow(anchor.astype(np.float64) + lr * sums)
 
 
 @np.errstate(all="ignore")
@@ -133,8 +104,8 @@ def momentum_step(out: Vectors, before: Vectors, rates: Rates, _threads: int = 1
     """
     lr, beta = rates
     w, m, delta = (vector.astype(np.float64) for vector in before)
-    out[0][:] = _narrow(beta * m + delta)
-    out[1][:] = _narrow(w + lr * out[0].astype(np.float64))
+    out[0][:] = narrow(beta * m + delta)
+    out[1][:] = narrow(w + lr * out[0].astype(np.float64))
 
 
 AverageAndStep = Callable[[Vectors, Vectors, Rates, Sequence[Row], Sequence[float], int], Stats]
@@ -148,10 +119,10 @@ def _adaptive_step(
     """Reddi et al. 2021, arXiv:2003.00295, Algorithm 2; w comes from the rounded m and v."""
     lr, beta1, beta2, tau = rates
     w, m, v, delta = (vector.astype(np.float64) for vector in before)
-    out[0][:] = _narrow(beta1 * m + (1.0 - beta1) * delta)
-    out[1][:] = _narrow(second_moment(v, delta * delta, beta2))
+    out[0][:] = narrow(beta1 * m + (1.0 - beta1) * delta)
+    out[1][:] = narrow(second_moment(v, delta * delta, beta2))
     m, v = out[0].astype(np.float64), out[1].astype(np.float64)
-    out[2][:] = _narrow(w + lr * m / (np.sqrt(v) + tau))
+    out[2][:] = narrow(w + lr * m / (np.sqrt(v) + tau))
 
 
 def _adam(v: Float64s, square: Float64s, beta2: float) -> Float64s:
@@ -215,4 +186,22 @@ def proximal(
     Li et al. 2020, arXiv:1812.06127, equation 2.
     """
     pull = mu * (weights.astype(np.float64) - anchor.astype(np.float64))
-    gradient[:] = _narrow(gradient.astype(np.float64) + pull)
+    gradient[:] = narrow(gradient.astype(np.float64) + pull)
+
+
+@np.errstate(all="ignore")
+def train_step(
+    training: Vectors, gradient: Float32s, scale: float, rates: Rates, _threads: int = 1
+) -> None:
+    """AdamW along ``scale * gradient``; ``training`` is (w, m, v), in place.
+
+    ``rates`` is (beta1, beta2, epsilon, 1 - lr decay, lr / (1 - beta1^t), root of 1 - beta2^t).
+    Loshchilov and Hutter 2019, arXiv:1711.05101, Algorithm 2; w comes from the rounded m and v.
+    """
+    beta1, beta2, epsilon, keep, step_size, root_correction = rates
+    w, m, v = (vector.astype(np.float64) for vector in training)
+    scaled = scale * gradient.astype(np.float64)
+    training[1][:] = narrow(beta1 * m + (1.0 - beta1) * scaled)
+    training[2][:] = narrow(beta2 * v + (1.0 - beta2) * (scaled * scaled))
+    m, v = (vector.astype(np.float64) for vector in training[1:])
+    training[0][:] = narrow(keep * w - step_size * m / (np.sqrt(v) / root_correction + epsilon))

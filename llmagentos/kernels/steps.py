@@ -1,18 +1,18 @@
 """The server's optimizers and the agents' proximal correction over flat vectors."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmagentos.kernels import arrays
+from llmagentos.kernels import arrays, device
 from llmagentos.kernels.arrays import ArrayOrTensor
+from llmagentos.kernels.launch import holds, takes
 from llmagentos.kernels.twin import twin
 
 Vector = NDArray[np.float32]
-Rates = tuple[float, float, float, float]
-Four = tuple[Vector, Vector, Vector, Vector]
+Rates = tuple[float, ...]
 
 
 class Momentum(NamedTuple):
@@ -36,16 +36,18 @@ def inputs(**named: ArrayOrTensor) -> dict[str, Vector]:
     return {name: arrays.vector(name, value, size) for name, value in named.items()}
 
 
-def outputs(
-    count: int, given: Sequence[ArrayOrTensor] | None, before: dict[str, arrays.Array]
-) -> list[Vector]:
-    """Writable vectors, as many as asked for, that overlap neither ``before`` nor each other."""
-    values = (None,) * count if given is None else given
-    if len(values) != count:
-        raise ValueError(f"out has {len(values)} vectors; needs {count}")
+def room(count: int, out: Sequence[ArrayOrTensor] | None) -> Sequence[ArrayOrTensor | None]:
+    """What was given as ``out``, or None for each vector that is asked for."""
+    if out is not None and len(out) != count:
+        raise ValueError(f"out has {len(out)} vectors; needs {count}")
+    return (None,) * count if out is None else out
+
+
+def outputs(given: Sequence[ArrayOrTensor | None], before: dict[str, arrays.Array]) -> list[Vector]:
+    """Writable vectors, one for each given, that overlap neither ``before`` nor each other."""
     taken = dict(before)
     size = next(iter(before.values())).size
-    for k, value in enumerate(values):
+    for k, value in enumerate(given):
         taken[f"out[{k}]"] = arrays.output(f"out[{k}]", value, size, taken)
     return list(taken.values())[len(before) :]
 
@@ -65,26 +67,26 @@ def momentum_step(  # noqa: PLR0913 (keyword-only)
     All are ``(d,)`` float32; each result is computed in float64 and rounded once, and w uses the
     rounded m. Hsu et al. 2019, arXiv:1909.06335.
     """
-    before = inputs(anchor=anchor, m=m, delta=delta)
-    next_m, w = outputs(2, out, before)
-    start, first, change = before.values()
-    count = arrays.threads_for(3 * start.nbytes, threads)
-    twin.momentum_step((next_m, w), (start, first, change), (lr, beta), count)
-    return Momentum(next_m, w)
+    before = {"anchor": anchor, "m": m, "delta": delta}
+    return Momentum(*_step("momentum_step", before, (lr, beta), out, threads))
 
 
-def _adaptive(
-    step: Callable[[tuple[Vector, Vector, Vector], Four, Rates, int], None],
-    before: dict[str, Vector],
+def _step(
+    name: str,
+    before: dict[str, ArrayOrTensor],
     rates: Rates,
-    out: tuple[ArrayOrTensor, ArrayOrTensor, ArrayOrTensor] | None,
+    out: Sequence[ArrayOrTensor] | None,
     threads: int | None,
-) -> Adaptive:
-    m, v, w = outputs(3, out, before)
-    start, first, second, change = before.values()
-    count = arrays.threads_for(4 * start.nbytes, threads)
-    step((m, v, w), (start, first, second, change), rates, count)
-    return Adaptive(m, v, w)
+) -> list[Vector]:
+    """What the twin's step of that name leaves: one vector less than it takes."""
+    given = room(len(before) - 1, out)
+    if takes(before["anchor"]):
+        return device.step(name, before, rates, given)
+    checked = inputs(**before)
+    after = outputs(given, checked)
+    count = arrays.threads_for(sum(vector.nbytes for vector in checked.values()), threads)
+    getattr(twin, name)(after, list(checked.values()), rates, count)
+    return after
 
 
 def adam_step(  # noqa: PLR0913 (keyword-only)
@@ -107,8 +109,8 @@ def adam_step(  # noqa: PLR0913 (keyword-only)
     and w uses the rounded m and v. Inputs stay as they are; ``out`` is (m, v, w).
     Reddi et al. 2021, arXiv:2003.00295, Algorithm 2.
     """
-    before = inputs(anchor=anchor, m=m, v=v, delta=delta)
-    return _adaptive(twin.adam_step, before, (lr, beta1, beta2, tau), out, threads)
+    before = {"anchor": anchor, "m": m, "v": v, "delta": delta}
+    return Adaptive(*_step("adam_step", before, (lr, beta1, beta2, tau), out, threads))
 
 
 def yogi_step(  # noqa: PLR0913 (keyword-only)
@@ -125,8 +127,8 @@ def yogi_step(  # noqa: PLR0913 (keyword-only)
     threads: int | None = None,
 ) -> Adaptive:
     """FedYogi: ``adam_step`` with ``v = v - (1 - beta2) delta^2 sign(v - delta^2)``."""
-    before = inputs(anchor=anchor, m=m, v=v, delta=delta)
-    return _adaptive(twin.yogi_step, before, (lr, beta1, beta2, tau), out, threads)
+    before = {"anchor": anchor, "m": m, "v": v, "delta": delta}
+    return Adaptive(*_step("yogi_step", before, (lr, beta1, beta2, tau), out, threads))
 
 
 def adagrad_step(  # noqa: PLR0913 (keyword-only)
@@ -142,8 +144,8 @@ def adagrad_step(  # noqa: PLR0913 (keyword-only)
     threads: int | None = None,
 ) -> Adaptive:
     """FedAdagrad: ``adam_step`` with ``v = v + delta^2``."""
-    before = inputs(anchor=anchor, m=m, v=v, delta=delta)
-    return _adaptive(twin.adagrad_step, before, (lr, beta1, 0.0, tau), out, threads)
+    before = {"anchor": anchor, "m": m, "v": v, "delta": delta}
+    return Adaptive(*_step("adagrad_step", before, (lr, beta1, 0.0, tau), out, threads))
 
 
 def proximal(
@@ -156,10 +158,13 @@ def proximal(
 ) -> None:
     """``gradient += mu * (weights - anchor)`` in place, ``(d,)`` float32; ``mu = 0`` does nothing.
 
-    In host memory each value is computed in float64 and rounded once; tensors on a device use
-    their own float32 arithmetic there. Li et al. 2020, arXiv:1812.06127, equation 2.
+    Each value is computed in float64 and rounded once; tensors on a device without kernels of ours
+    use their own float32 arithmetic there. Li et al. 2020, arXiv:1812.06127, equation 2.
     """
     if mu == 0:
+        return
+    if holds(gradient):
+        device.proximal(gradient, weights, anchor, mu)
         return
     if arrays.on_device(gradient):
         gradient.add_(weights.detach() - anchor, alpha=mu)

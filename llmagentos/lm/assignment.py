@@ -7,7 +7,7 @@ from llmagentos.adapter import Layout, Vector
 from llmagentos.corpus import Silo
 from llmagentos.errors import SettingError
 from llmagentos.lm.batches import target_tokens
-from llmagentos.lm.schedule import Step, learning_rate, row_order, steps_of_round
+from llmagentos.lm.schedule import Step, learning_rate, row_order, step_weight, steps_of_round
 from llmagentos.messages import Task, Update, answer
 from llmagentos.seeds import seed_of
 from llmagentos.settings import LocalSettings
@@ -31,11 +31,16 @@ class Assignment:
         task, settings, rows = self.task, self.settings, self.silo.train
         count = settings.steps * settings.accumulation * settings.batch
         order = row_order(task.seed, task.agent, len(rows), (task.round - 1) * count, count)
-        horizon = task.settings["horizon"]
-        rates = [learning_rate(settings, task.round, s, horizon) for s in range(settings.steps)]
         purpose = task.seed, "dropout", task.agent, task.round
         seeds = [seed_of(*purpose, step) for step in range(settings.steps)]
-        return steps_of_round(settings, rows, order, rates, seeds)
+        return steps_of_round(settings, rows, order, self.rates, seeds)
+
+    @property
+    def rates(self) -> list[float]:
+        """The learning rates of the round's steps."""
+        round_, horizon = self.task.round, self.task.settings["horizon"]
+        steps = range(self.settings.steps)
+        return [learning_rate(self.settings, round_, step, horizon) for step in steps]
 
     def update(self, delta: Vector, losses: Sequence[float]) -> Update:
         """The answer: the change of the adapter, ``(d,)``, and the losses of the steps."""
@@ -44,6 +49,7 @@ class Assignment:
             "first_loss": losses[0],
             "examples": float(len(self.silo.train)),
             "tokens": float(target_tokens(self.silo.train)),
+            "step_weight": step_weight(self.rates, self.settings.lr, self.settings.mu),
         }
         weighting = self.task.settings.get("weighting", "examples")
         weight = {**metrics, "uniform": 1.0}[weighting]

@@ -4,12 +4,12 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
-import numpy as np
 import torch
 
 from llmagentos.corpus import Silo
 from llmagentos.errors import SettingError
 from llmagentos.lm.cohort_train import train_cohort
+from llmagentos.lm.pull import Pull
 from llmagentos.lm.stacked import StackedAdapter
 from llmagentos.lm.trainer import LoraTrainer
 from llmagentos.messages import Task, Update
@@ -64,15 +64,14 @@ class CohortTrainer:
         """The updates of a group."""
         bench = self.one_by_one.bench
         members = sorted(map(self.one_by_one.assigned, tasks), key=lambda m: -m.settings.steps)
-        adapters = np.stack([member.task.vectors["adapter"] for member in members])
-        anchors = torch.from_numpy(adapters).to(bench.flat.vector.device)
-        stack = StackedAdapter(self.one_by_one.layout, anchors)
+        pulls = Pull.side_by_side([member.task for member in members], bench.flat.vector.device)
+        stack = StackedAdapter(self.one_by_one.layout, pulls.anchor)
         courses = [(member.steps(), member.settings) for member in members]
         numbers = self.one_by_one.track(range(len(courses[0][0])), f"{len(tasks)} agents: fit")
         names = (task.agent for task in tasks)
         torch.manual_seed(seed_of(tasks[0].seed, "dropout", tasks[0].round, *names))
         with bench.training(members[0].settings.gradient_checkpointing), stack.on(bench.model):
-            losses = train_cohort(bench, stack, courses, numbers)
+            losses = train_cohort(bench, stack, courses, numbers, pulls.linear)
         deltas = (stack.values - stack.anchors).cpu().numpy()
         updates = {
             member.task.agent: member.update(delta, lost)

@@ -18,14 +18,19 @@ Course = tuple[Sequence[Step], LocalSettings]
 
 
 def train_cohort(
-    bench: Workbench, stack: StackedAdapter, courses: Sequence[Course], numbers: Iterable[int]
+    bench: Workbench,
+    stack: StackedAdapter,
+    courses: Sequence[Course],
+    numbers: Iterable[int],
+    linear: Tensor | None = None,
 ) -> list[list[float]]:
     """The losses of each agent's steps; the rows of the stack are trained in place.
 
     What ``train`` does for one agent: every agent has its own loss, pull towards where it started,
     clipping, learning rate and optimizer state. ``courses`` are ordered by their number of
     steps, the longest first, and agree in batch, accumulation and optimizer; ``numbers`` are those
-    of the steps of the longest.
+    of the steps of the longest. ``linear``, ``(n, d)``, is added to the clipped gradients: see
+    ``Pull``.
     """
     optimizer = _optimizer(stack, courses)
     losses = []
@@ -37,6 +42,8 @@ def train_cohort(
             pulled = stack.gradient[row], stack.values[row], stack.anchors[row]
             kernels.proximal(*pulled, local.mu)
         clip_rows(stack.gradient[: len(going)], [local.clip for _, local in going])
+        if linear is not None:
+            stack.gradient[: len(going)] += linear[: len(going)]
         _take_step(optimizer, [step.lr for step, _ in going])
     told = [each.tolist() for each in losses]
     return [[at[row] for at in told[: len(steps)]] for row, (steps, _) in enumerate(courses)]

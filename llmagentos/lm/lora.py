@@ -4,10 +4,8 @@ import json
 import warnings
 from collections.abc import Mapping
 from difflib import get_close_matches
-from math import sqrt
 from typing import Any, cast
 
-import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
@@ -15,10 +13,9 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from llmagentos.adapter import Layout, LoraPair, Vector
+from llmagentos.adapter import Layout, LoraPair, Vector, initial_vector
 from llmagentos.errors import SettingError
 from llmagentos.lm.models import Base
-from llmagentos.seeds import generator
 from llmagentos.settings import LoraSettings
 
 ALL_LINEAR = "all-linear"
@@ -42,19 +39,6 @@ def attach(base: Base, settings: LoraSettings, seed: int) -> PeftModel:
         model = cast("PeftModel", get_peft_model(base.model, config, revision=base.revision))
     load_vector(model, initial_vector(layout_of(model), seed))
     return model
-
-
-def initial_vector(layout: Layout, seed: int) -> Vector:
-    """Where training starts: A uniform within 1/sqrt(in), as PEFT draws it, and B zero.
-
-    ``(d,)`` float32, the same for a seed on every machine.
-    """
-    vector = np.zeros(layout.size, np.float32)
-    tensors, draw = layout.split(vector), generator(seed, "first factors")
-    for name in sorted(pair.a for pair in layout.pairs):
-        bound = 1 / sqrt(tensors[name].shape[1])
-        tensors[name][...] = draw.uniform(-bound, bound, tensors[name].shape)
-    return vector
 
 
 def layout_of(model: PeftModel) -> Layout:

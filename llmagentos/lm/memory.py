@@ -4,11 +4,9 @@ import numpy as np
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from llmagentos.adapter import Layout
 from llmagentos.corpus import Row
 from llmagentos.lm.batches import Batch, collate
 from llmagentos.lm.dropout import share_of
-from llmagentos.lm.stacked import StackedAdapter
 from llmagentos.lm.workbench import Workbench
 from llmagentos.settings import RunSettings
 
@@ -26,30 +24,28 @@ def agents_within(budget_bytes: float, each_bytes: int) -> int:
     return max(1, int(budget_bytes // each_bytes))
 
 
-def agent_bytes(bench: Workbench, layout: Layout, settings: RunSettings) -> int:
+def agent_bytes(bench: Workbench, settings: RunSettings) -> int:
     """What one more agent adds: its adapter, and what its longest pass keeps.
 
     The pass is tried once and its tensors are counted, so the number is the same every time. With
     gradient checkpointing a layer keeps its input, and one layer at a time all the rest.
     """
     rows, tokens = settings.local.batch, settings.corpus.max_tokens
-    kept = pass_bytes(bench, layout, rows, tokens)
+    kept, adapter = pass_bytes(bench, rows, tokens), bench.flat.vector
     if settings.local.gradient_checkpointing:
         config = bench.score.causal.config.get_text_config()
-        inputs = rows * tokens * config.hidden_size * bench.flat.vector.itemsize
+        inputs = rows * tokens * config.hidden_size * adapter.itemsize
         kept = kept // config.num_hidden_layers + config.num_hidden_layers * inputs
-    return PER_VALUE * layout.size + kept
+    return PER_VALUE * adapter.numel() + kept
 
 
-def pass_bytes(bench: Workbench, layout: Layout, rows: int, tokens: int) -> int:
-    """What a forward pass of one agent keeps for its backward pass, the base's weights apart."""
+def pass_bytes(bench: Workbench, rows: int, tokens: int) -> int:
+    """What a forward pass of one agent keeps for its backward pass, the model's weights apart."""
     row = Row(np.zeros(tokens, np.int32), np.arange(tokens) > 0)
-    stack = StackedAdapter(layout, bench.flat.vector.detach()[None])
-    stack.expect(1, rows * tokens)
     bench.draws.expect([share_of([row] * rows, 0)])
-    with bench.training(gradient_checkpointing=False), stack.on(bench.model):
-        kept = _kept(bench, collate([row] * rows, stack.values.device))
-    for lasting in (*bench.model.parameters(), *bench.model.buffers(), stack.values):
+    with bench.training(gradient_checkpointing=False):
+        kept = _kept(bench, collate([row] * rows, bench.flat.vector.device))
+    for lasting in (*bench.model.parameters(), *bench.model.buffers()):
         kept.pop(_place(lasting), None)
     return sum(kept.values())
 

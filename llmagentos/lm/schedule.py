@@ -39,6 +39,18 @@ def learning_rate(settings: LocalSettings, round_: int, step: int, horizon: int)
     return settings.lr * shapes[settings.schedule]
 
 
+def step_weight(rates: Sequence[float], lr: float, mu: float) -> float:
+    """How many steps at rate ``lr`` the gradients of a round count for; the steps if all have it.
+
+    Plain descent with a pull of ``mu`` moves by ``-lr`` times a weighted sum of its gradients, and
+    this is the sum of those weights: Wang et al. 2020, arXiv:2007.07481, section 4.2.
+    """
+    total = 0.0
+    for rate in rates:
+        total = (1 - rate * mu) * total + rate / lr
+    return total
+
+
 def row_order(seed: int, agent: str, rows: int, start: int, count: int) -> NDArray[np.int64]:
     """``(count,)`` row numbers from position ``start`` of an agent's endless stream.
 

@@ -9,19 +9,20 @@ from torch.nn.utils import clip_grad_norm_
 from llmagentos import kernels
 from llmagentos.lm.batches import collate, target_tokens
 from llmagentos.lm.dropout import share_of
+from llmagentos.lm.pull import Pull
 from llmagentos.lm.schedule import Step
 from llmagentos.lm.workbench import Workbench
 from llmagentos.settings import LocalSettings
 
 
 def train(
-    bench: Workbench, steps: Iterable[Step], anchor: Tensor, settings: LocalSettings
+    bench: Workbench, steps: Iterable[Step], pull: Pull, settings: LocalSettings
 ) -> list[float]:
     """The loss of each step; the model's adapter is trained in place.
 
     A step's loss is the sum over the target tokens of all its rows, divided by their number, so
-    passes and processes change nothing but the rounding. ``anchor`` is the dispatched adapter,
-    ``(d,)``: FedProx adds ``mu * (adapter - anchor)`` (Li et al. 2020, arXiv:1812.06127).
+    passes and processes change nothing but the rounding. Gradients are pulled as ``pull`` says,
+    with the ``mu`` of the settings.
     """
     flat, accelerator = bench.flat, bench.accelerator
     optimizer = bench.fresh_optimizer(settings)
@@ -32,9 +33,11 @@ def train(
         if accelerator.num_processes > 1:
             flat.gradient.copy_(accelerator.reduce(flat.gradient, "sum"))
         accelerator.unscale_gradients(optimizer)
-        kernels.proximal(flat.gradient, flat.vector.detach(), anchor, settings.mu)
+        kernels.proximal(flat.gradient, flat.vector.detach(), pull.anchor, settings.mu)
         if settings.clip:
             clip_grad_norm_(flat.vector, settings.clip)
+        if pull.linear is not None:
+            flat.gradient.add_(pull.linear)
         optimizer.param_groups[0]["lr"] = step.lr
         optimizer.step()
     whole: list[float] = accelerator.reduce(torch.stack(losses), "sum").tolist()

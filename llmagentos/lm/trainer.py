@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from peft import PeftModel
-from torch import Tensor
 
 from llmagentos.adapter import Layout
 from llmagentos.corpus import Silo
 from llmagentos.lm.assignment import Assignment, assigned, check_layout, silo_of
 from llmagentos.lm.evaluate import evaluate
+from llmagentos.lm.pull import Pull
 from llmagentos.lm.train import train
 from llmagentos.lm.workbench import Workbench
 from llmagentos.messages import Task, Update, answer
@@ -57,15 +57,15 @@ class LoraTrainer:
     def update(self, task: Task) -> Update:
         """The change of the adapter, ``delta`` ``(d,)``, after a round on the agent's own rows."""
         assignment = self.assigned(task)
-        anchor = self._load(task)
+        pull = self._load(task)
         process = self.bench.accelerator.process_index
         torch.manual_seed(seed_of(task.seed, "dropout", task.agent, task.round, process))
         settings = assignment.settings
         steps = self.track(assignment.steps(), f"{task.agent}: fit")
         with self.bench.training(settings.gradient_checkpointing):
-            losses = train(self.bench, steps, anchor, settings)
+            losses = train(self.bench, steps, pull, settings)
         self.bench.check()
-        delta = (self.bench.flat.vector.detach() - anchor).cpu().numpy()
+        delta = (self.bench.flat.vector.detach() - pull.anchor).cpu().numpy()
         return assignment.update(delta, losses)
 
     def assigned(self, task: Task) -> Assignment:
@@ -83,10 +83,10 @@ class LoraTrainer:
         )
         return answer(task, metrics=metrics)
 
-    def _load(self, task: Task) -> Tensor:
-        """The dispatched adapter, ``(d,)``, which is the model's from here on."""
+    def _load(self, task: Task) -> Pull:
+        """What training is pulled to; the dispatched adapter is the model's from here on."""
         check_layout(task, self.layout)
-        anchor = torch.tensor(task.vectors["adapter"], device=self.bench.flat.vector.device)
-        self.bench.flat.load(anchor)
+        pull = Pull.of(task, self.bench.flat.vector.device)
+        self.bench.flat.load(pull.anchor)
         self.bench.check()
-        return anchor
+        return pull

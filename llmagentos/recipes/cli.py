@@ -4,12 +4,15 @@ import difflib
 import re
 from argparse import ArgumentError
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from llmagentos.errors import SettingError
+
+Asked = TypeVar("Asked")
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -23,7 +26,7 @@ def parser_for(
 ) -> ArgumentParser:
     """A parser whose flags, help and ``--config`` files are the fields of a dataclass."""
     parser = ArgumentParser(
-        prog=f"python -m llmagentos.recipes.{program}",
+        prog=program if program.endswith(".py") else f"python -m llmagentos.recipes.{program}",
         description=description,
         exit_on_error=False,
         allow_abbrev=False,
@@ -49,6 +52,12 @@ def parse(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
         raise SettingError(_explained(str(error), flags)) from None
     except UnicodeDecodeError as error:
         raise SettingError(f"--config: the file is not UTF-8 ({error}); save it as UTF-8") from None
+
+
+def read_words(kind: type[Asked], parser: ArgumentParser, words: Sequence[str]) -> Asked:
+    """The settings of a kind that the words ask for; further flags of the parser are left out."""
+    made = parser.instantiate(parse(parser, words))
+    return kind(**{item.name: getattr(made, item.name) for item in fields(kind)})  # type: ignore[arg-type]
 
 
 def _spelled(words: Sequence[str], flags: set[str]) -> Iterator[str]:

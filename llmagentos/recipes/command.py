@@ -107,6 +107,6 @@ def flat_settings(settings: RunSettings) -> dict[str, Any]:
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in nested.items():
-        inner = isinstance(value, dict) and name != "agents"
+        inner = isinstance(value, dict) and name not in ("agents", "steps_by_agent")
         flat |= _flat(value, f"{prefix}{name}.") if inner else {f"{prefix}{name}": value}
     return flat

@@ -19,16 +19,19 @@ def compare(session: Session, trainer: Trainer, folder: Path) -> dict[str, Any]:
     """Held-out losses by silo of local-only adapters and of a central one.
 
     Each is a federation of one, with a journal of its own, so it resumes like any other run.
-    Local-only trains the same steps; central as many as all agents together. Nothing is coded, as
-    nothing would travel.
+    Local-only trains the same steps, or those of the mean agent where there are no common rounds;
+    central as many as all agents together. Nothing is coded, as nothing would travel.
     """
+    updates = session.settings.server.updates(len(session.silos)) / len(session.silos)
+    rounds = session.settings.rounds
     settings = replace(
         session.settings,
+        rounds=max(1, round(rounds * updates)) if session.settings.server.asynchronous else rounds,
         local=replace(session.settings.local, mu=0.0),
         codec=CodecSettings(),
         evaluation=replace(session.settings.evaluation, rows=0),
     )
-    steps = settings.local.steps * len(session.silos)
+    steps = sum(settings.local.steps_of(silo.name) for silo in session.silos)
     pooled = replace(settings, local=replace(settings.local, steps=steps))
     local = {
         silo.name: alone(silo.name, settings, session, trainer, folder / f"local-{number}")

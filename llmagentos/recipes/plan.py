@@ -1,6 +1,7 @@
 """What a run would do, told before it does it."""
 
 from collections.abc import Mapping
+from statistics import mean
 
 from rich import box
 from rich.console import Group
@@ -10,10 +11,12 @@ from rich.text import Text
 from llmagentos.codecs import codec_of
 from llmagentos.corpus import heterogeneity
 from llmagentos.lm.head import LARGEST_CHUNK
-from llmagentos.lm.memory import PER_ADAPTER, pass_bytes
+from llmagentos.lm.memory import agent_bytes
+from llmagentos.lm.trainer import LoraTrainer
 from llmagentos.recipes.command import flat_settings
 from llmagentos.recipes.session import Session
 from llmagentos.report import silo_table
+from llmagentos.strategies import strategy_of
 
 LIBRARIES_BYTES = 500_000_000
 """What torch, transformers and peft take before a model is loaded."""
@@ -31,15 +34,17 @@ def plan_tables(session: Session) -> Group:
 def estimates(session: Session) -> dict[str, str]:
     """Sizes and counts of the run, by what they are."""
     settings, values = session.settings, session.layout.size
-    agents = agents_in_round(session)
-    steps = settings.rounds * settings.local.steps * agents
-    body = codec_of(settings.codec).body_bytes(values)
+    agents, strategy = agents_in_round(session), strategy_of(settings.server)
+    each = mean(settings.local.steps_of(silo.name) for silo in session.silos)
+    steps = round(settings.rounds * each * agents)
+    up = codec_of(settings.codec).body_bytes(values) * (1 + len(strategy.told.get("beside", ())))
+    down = 4 * values * len(strategy.dispatch(session.first_state(), ""))
     total = sum(p.numel() for p in session.base.model.parameters())
     return {
         "trainable parameters": f"{values:,} of {total:,} ({values / total:.2%})",
         "agents in a round": f"{agents} of {len(session.silos)}",
         "optimizer steps in all": f"{steps:,}",
-        "bytes a round": f"{body * agents:,} up, {4 * values * agents:,} down",
+        "bytes a round": f"{up * agents:,} up, {down * agents:,} down",
         "memory, about": f"{memory_bytes(session) / 1e9:.1f} GB",
         "base model": f"{settings.model.source} ({session.base.hash[:12]})",
     }
@@ -47,13 +52,13 @@ def estimates(session: Session) -> dict[str, str]:
 
 def agents_in_round(session: Session) -> int:
     """How many agents train in a round."""
-    return max(1, round(session.settings.server.fraction * len(session.silos)))
+    return session.settings.server.updates(len(session.silos))
 
 
 def memory_bytes(session: Session) -> int:
     """A rough peak: libraries, weights, adapter and optimizer, activations and logits of a pass.
 
-    The layers' part as ``pass_bytes`` estimates it, for every agent that trains side by side.
+    The layers' part as ``agent_bytes`` counts it, for every agent that trains side by side.
     """
     settings = session.settings
     config = session.base.model.config.get_text_config()
@@ -61,8 +66,9 @@ def memory_bytes(session: Session) -> int:
     tokens = settings.local.batch * settings.corpus.max_tokens
     beside = min(settings.cohort.agents or 1, agents_in_round(session))
     logits: int = 2 * 4 * min(beside * tokens * config.vocab_size, LARGEST_CHUNK)
-    an_agent = PER_ADAPTER * session.layout.size + pass_bytes(config, settings)
-    return LIBRARIES_BYTES + weights + beside * an_agent + logits
+    trainer = session.trainer
+    single = trainer if isinstance(trainer, LoraTrainer) else trainer.one_by_one
+    return LIBRARIES_BYTES + weights + beside * agent_bytes(single.bench, settings) + logits
 
 
 def _pairs(title: str, rows: Mapping[str, str]) -> Table:

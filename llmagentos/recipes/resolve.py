@@ -27,8 +27,8 @@ def resolved(settings: RunSettings) -> RunSettings:
     ``threads``: the cores that this process may use, shared with its agent's others.
     ``model.device`` and ``model.dtype``: a GPU and bfloat16 where there are, else the CPU and
     float32. ``local.precision``: bf16 on such a GPU.
-    ``lora``: that of ``init_adapter`` where one is given. ``server.lr``: 1 for fedavg and fedavgm,
-    else 0.03. ``schedule_rounds``: ``rounds``.
+    ``lora``: that of ``init_adapter`` where one is given. ``server.lr``: that of its strategy.
+    ``schedule_rounds``: ``rounds``.
     """
     device = choose_device(settings.model)
     start = settings.init_adapter
@@ -62,7 +62,7 @@ def with_trainer(settings: RunSettings, single: LoraTrainer) -> RunSettings:
     many as ``cohort.memory_gb`` holds, by one trial pass. Where agents cannot train side by side
     it is single, and the log says why if cohort was asked for.
     """
-    against = obstacle(single)
+    against = _apart(settings) or obstacle(single)
     if settings.trainer == "cohort" and against:
         log.warning("trainer='cohort': %s; agents train one by one", against)
     positions = settings.local.batch * settings.corpus.max_tokens
@@ -71,6 +71,15 @@ def with_trainer(settings: RunSettings, single: LoraTrainer) -> RunSettings:
     if against or not wanted:
         return replace(settings, trainer="single")
     agents = settings.cohort.agents or agents_within(
-        settings.cohort.memory_gb * 1e9, agent_bytes(single.bench, single.layout, settings)
+        settings.cohort.memory_gb * 1e9, agent_bytes(single.bench, settings)
     )
     return replace(settings, trainer="cohort", cohort=replace(settings.cohort, agents=agents))
+
+
+def _apart(settings: RunSettings) -> str | None:
+    """Why no two agents of a run can share a batch, whatever the model; None where they can."""
+    if settings.engine != "in_process":
+        return "agents have processes of their own"
+    if settings.server.asynchronous:
+        return "agents that do not wait for each other have no batch in common"
+    return None

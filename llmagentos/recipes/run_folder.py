@@ -21,9 +21,11 @@ class RunFolder:
         self.summary = path / "summary.json"
         self.journal = path / "journal"
         self.agents = path / "agents"
+        self.engine = path / "engine"
         self.adapter = path / "adapter"
         self.best = path / "best"
         self.report = path / "report.html"
+        self.log = path / "log.jsonl"
 
     @property
     def begun(self) -> bool:

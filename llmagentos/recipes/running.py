@@ -1,13 +1,19 @@
 """A tuning run from its first measurement to its report."""
 
-from llmagentos.engines import CodingTrainer, InProcessEngine
+import logging
+from contextlib import closing
+
+from llmagentos import asynchrony
 from llmagentos.federation import Federation, measure, run
 from llmagentos.journal import Journal
 from llmagentos.lm.distributed import Leader, follow
 from llmagentos.recipes.command import Command, dump_settings
 from llmagentos.recipes.comparing import compare
 from llmagentos.recipes.display import Display
+from llmagentos.recipes.engines import engine_of
+from llmagentos.recipes.log_file import log_file
 from llmagentos.recipes.plan import plan_tables
+from llmagentos.recipes.prometheus import prometheus
 from llmagentos.recipes.publishing import publish
 from llmagentos.recipes.resolve import resolved
 from llmagentos.recipes.run_folder import name_taken
@@ -16,6 +22,8 @@ from llmagentos.recipes.summary import summarise
 from llmagentos.recipes.trackers import Trackers, check_trackers
 from llmagentos.report import print_summary, round_line, write_report
 from llmagentos.strategies import strategy_of
+
+log = logging.getLogger(__name__)
 
 
 def carry_out(command: Command, examples: Examples, display: Display, *, first: bool) -> None:
@@ -41,12 +49,15 @@ def federate(session: Session, command: Command, display: Display) -> None:
             raise name_taken(folder)
         folder.begin(dump_settings(session.settings))
         run_id = journal.begin(session.layout, session.facts, session.first_state)
-        coding = CodingTrainer(trainer, folder.agents)
-        engine = InProcessEngine(coding, session.roster)
         plan = plan_of(settings, run_id)
-        parts = Federation(strategy_of(settings.server), engine, journal, plan)
-        play(parts, session, command, display)
-        measure("measure", journal.state(), parts)
+        with (
+            log_file(folder.log),
+            prometheus(settings.prometheus, folder.path),
+            closing(engine_of(session, trainer, folder)) as engine,
+        ):
+            parts = Federation(strategy_of(settings.server), engine, journal, plan)
+            play(parts, session, command, display)
+            measure("measure", journal.state(), parts)
         publish(folder, journal, session)
         compared = folder.comparison(len(journal.reports()))
         if command.compare:
@@ -66,10 +77,13 @@ def play(parts: Federation, session: Session, command: Command, display: Display
     publish(folder, journal, session)
     loss = next((r["loss"] for r in reversed(journal.reports())), None)
     with Trackers(session.settings, folder) as trackers:
-        for report in run(parts):
+        rounds = asynchrony.run if session.settings.server.asynchronous else run
+        for report in rounds(parts):
             folder.summary.unlink(missing_ok=True)
             publish(folder, journal, session)
             write_report(folder.path)
             trackers.log(report)
-            display.line(round_line(vars(report), rounds=parts.plan.rounds, previous=loss))
+            line = round_line(vars(report), rounds=parts.plan.rounds, previous=loss)
+            log.info(line, extra={"event": "closed", **vars(report)})
+            display.line(line)
             loss = report.loss

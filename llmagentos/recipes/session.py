@@ -10,13 +10,13 @@ import torch
 from accelerate import PartialState
 from peft import PeftModel
 
-from llmagentos.adapter import Adapter, Layout
+from llmagentos.adapter import Adapter, Layout, initial_vector
 from llmagentos.corpus import Example, Silo, tokenize_silos
 from llmagentos.federation import Plan
 from llmagentos.lm.allocator import keep_freed_memory
 from llmagentos.lm.batches import target_tokens
 from llmagentos.lm.cohort import CohortTrainer
-from llmagentos.lm.lora import adapter_config, attach, initial_vector, layout_of
+from llmagentos.lm.lora import adapter_config, attach, layout_of
 from llmagentos.lm.model_adapter import adapter_vector
 from llmagentos.lm.models import Base, load_base
 from llmagentos.lm.precision import accelerator_for
@@ -117,14 +117,17 @@ def corpus_hash(silos: Sequence[Silo]) -> str:
 
 def plan_of(settings: RunSettings, run: str) -> Plan:
     """The run's plan, with what the agents are told in tasks of each kind."""
-    counting, evaluation = settings.server.counting, settings.evaluation
+    server, evaluation = settings.server, settings.evaluation
+    counting = server.counting
     horizon = settings.schedule_rounds or settings.rounds
-    fit = {**asdict(settings.local), "codec": asdict(settings.codec)}
+    steps_by_agent = settings.local.steps_by_agent
+    local = asdict(replace(settings.local, steps_by_agent={}))
+    fit = {**local, "codec": asdict(settings.codec)}
     told: dict[Kind, Mapping[str, Any]] = {
-        "fit": {**fit, "horizon": horizon, "weighting": counting},
+        "fit": {**fit, "horizon": horizon, "weighting": counting, "aggregation": server.strategy},
         "measure": {"rows": evaluation.final_rows, "batch": evaluation.batch},
     }
-    if evaluation.rows:
+    if evaluation.rows and not server.asynchronous:
         told["evaluate"] = {"rows": evaluation.rows, "batch": evaluation.batch}
     return Plan(
         run=run,
@@ -132,5 +135,9 @@ def plan_of(settings: RunSettings, run: str) -> Plan:
         seed=settings.seed,
         quorum=settings.server.quorum,
         weighting=counting,
+        deadline_s=settings.server.deadline_s,
+        resend_s=settings.server.resend_s,
+        buffer=server.updates(agents=1),
         settings=told,
+        by_agent={agent: {"steps": steps} for agent, steps in steps_by_agent.items()},
     )

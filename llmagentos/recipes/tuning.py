@@ -4,12 +4,17 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from llmagentos.corpus import read_silos
 from llmagentos.recipes.command import Command, Recipe, read_command
 from llmagentos.recipes.display import Display
 from llmagentos.recipes.exits import exit_code
+from llmagentos.recipes.extras import check_engine
+from llmagentos.recipes.log_file import log_to_terminal
+from llmagentos.recipes.prometheus import check_prometheus
+from llmagentos.settings import RunSettings
+from llmagentos.settings.checks import require
 
 
 def main(recipe: Recipe, words: Sequence[str] | None = None) -> int:
@@ -27,13 +32,27 @@ def main(recipe: Recipe, words: Sequence[str] | None = None) -> int:
 def tune(command: Command) -> None:
     """Check what can be checked early, then load the model and do what was asked."""
     first = first_process()
-    logging.basicConfig(format="%(message)s", level=logging.WARNING if first else logging.ERROR)
+    log_to_terminal(logging.WARNING if first else logging.ERROR)
+    check_prometheus(command.settings.prometheus)
+    check_engine(command.settings.engine)
     examples = read_silos(command.settings.corpus, command.settings.seed)
+    check_agents(command.settings, examples)
     with Display(quiet=not first) as display:
         # Importing torch takes seconds, which a wrong setting or corpus should not cost.
         from llmagentos.recipes.running import carry_out  # noqa: PLC0415
 
         carry_out(command, examples, display, first=first)
+
+
+def check_agents(settings: RunSettings, agents: Collection[str]) -> None:
+    """Raise ``SettingError`` where settings count on agents that are not there."""
+    for agent in settings.local.steps_by_agent:
+        remedy = f"no such agent; there are {', '.join(agents)}"
+        require(agent in agents, "local.steps_by_agent", agent, remedy)
+    server = settings.server
+    if server.strategy == "fedbuff":
+        remedy = f"there are {len(agents)} agents, and none is in a buffer twice; set it lower"
+        require(server.buffer <= len(agents), "server.buffer", server.buffer, remedy)
 
 
 def go_on(recipe: Recipe, command: Command) -> str:

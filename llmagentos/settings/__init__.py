@@ -3,21 +3,27 @@
 from llmagentos.settings.codec import CodecSettings
 from llmagentos.settings.cohort import CohortSettings
 from llmagentos.settings.corpus import CorpusSettings, PartitionSettings
+from llmagentos.settings.engines import FlowerSettings, RaySettings
 from llmagentos.settings.evaluation import EvaluationSettings
 from llmagentos.settings.local import LocalSettings
 from llmagentos.settings.model import LoraSettings, ModelSettings
 from llmagentos.settings.run import RunSettings
 from llmagentos.settings.server import ServerSettings
+from llmagentos.settings.terms import RowSettings, Terms
 
 __all__ = [
     "CodecSettings",
     "CohortSettings",
     "CorpusSettings",
     "EvaluationSettings",
+    "FlowerSettings",
     "LocalSettings",
     "LoraSettings",
     "ModelSettings",
     "PartitionSettings",
+    "RaySettings",
+    "RowSettings",
     "RunSettings",
     "ServerSettings",
+    "Terms",
 ]

@@ -1,6 +1,6 @@
 """What one agent does with its adapter in one round."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from llmagentos.settings.checks import require
@@ -8,10 +8,12 @@ from llmagentos.settings.checks import require
 
 @dataclass(frozen=True)
 class LocalSettings:
-    """Training on the agent's own corpus, the same for every agent."""
+    """Training on the agent's own corpus, the same for every agent but for its steps."""
 
     steps: int = 8
     """Optimizer steps a round."""
+    steps_by_agent: dict[str, int] = field(default_factory=dict)
+    """Agent name to its optimizer steps a round, where they are not ``steps``."""
     batch: int = 4
     """Rows in a forward pass, over all processes of the agent."""
     accumulation: int = 1
@@ -39,7 +41,13 @@ class LocalSettings:
         for name in ("steps", "batch", "accumulation"):
             value = getattr(self, name)
             require(value >= 1, f"local.{name}", value, "needs at least 1")
+        for name, steps in self.steps_by_agent.items():
+            require(steps >= 1, f"local.steps_by_agent.{name}", steps, "needs at least 1")
         for name in ("weight_decay", "warmup_steps", "clip", "mu"):
             value = getattr(self, name)
             require(0 <= value < float("inf"), f"local.{name}", value, "needs 0 or more")
         require(0 < self.lr < float("inf"), "local.lr", self.lr, "needs to be above 0")
+
+    def steps_of(self, agent: str) -> int:
+        """Optimizer steps that an agent takes in a round."""
+        return self.steps_by_agent.get(agent, self.steps)

@@ -7,10 +7,12 @@ from llmagentos.settings.checks import require
 from llmagentos.settings.codec import CodecSettings
 from llmagentos.settings.cohort import CohortSettings
 from llmagentos.settings.corpus import CorpusSettings
+from llmagentos.settings.engines import FlowerSettings, RaySettings
 from llmagentos.settings.evaluation import EvaluationSettings
 from llmagentos.settings.local import LocalSettings
 from llmagentos.settings.model import LoraSettings, ModelSettings
 from llmagentos.settings.server import ServerSettings
+from llmagentos.settings.together import check_strategy
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,13 @@ class RunSettings:
     ``corpus.max_tokens`` is at most 128 (4096 on a GPU) and nothing stands in the way."""
     cohort: CohortSettings = CohortSettings()
     """Agents side by side."""
+    engine: Literal["in_process", "processes", "ray", "flower"] = "in_process"
+    """Where agents train: in the server's process; each in a process of its own; on a Ray cluster
+    of one owner; or over Flower. The last three need the extra of their name."""
+    ray: RaySettings = RaySettings()
+    """Ray."""
+    flower: FlowerSettings = FlowerSettings()
+    """Flower."""
     server: ServerSettings = ServerSettings()
     """Averaging at the server."""
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -53,10 +62,14 @@ class RunSettings:
     """Keep the agents' updates in the journal after their round is published."""
     trackers: list[str] = field(default_factory=list)
     """Trackers of accelerate that get the metrics: tensorboard, mlflow, wandb."""
+    prometheus: str | None = None
+    """HOST:PORT where Prometheus reads the run's numbers, as in 127.0.0.1:9464; nowhere unless
+    given."""
 
     def __post_init__(self) -> None:
         require(self.rounds >= 1, "rounds", self.rounds, "needs at least 1")
         require(self.seed >= 0, "seed", self.seed, "needs 0 or more")
+        check_strategy(self.server, self.local)
         horizon, threads = self.schedule_rounds, self.threads
         require(horizon is None or horizon >= 1, "schedule_rounds", horizon, "needs at least 1")
         require(threads is None or threads >= 1, "threads", threads, "needs at least 1")

@@ -1,19 +1,47 @@
 """What the server does with the agents' updates."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from llmagentos.settings.checks import require
+
+StrategyName = Literal[
+    "fedavg",
+    "fedavgm",
+    "fedadam",
+    "fedyogi",
+    "fedadagrad",
+    "fednova",
+    "scaffold",
+    "feddyn",
+    "fedbuff",
+    "fedasync",
+    "median",
+    "trimmed_mean",
+    "krum",
+    "multi_krum",
+    "norm_clipping",
+]
 
 
 @dataclass(frozen=True)
 class ServerSettings:
     """Who takes part in a round, how updates are weighted, and the server's own step."""
 
-    strategy: Literal["fedavg", "fedavgm", "fedadam", "fedyogi", "fedadagrad"] = "fedavg"
-    """The server's optimizer over the averaged change (Reddi et al. 2021, arXiv:2003.00295)."""
+    strategy: StrategyName = "fedavg"
+    """What is done with the agents' changes: averaged, given to an optimizer (Reddi et al. 2021,
+    arXiv:2003.00295), divided by the agents' steps (fednova), corrected for where each agent drifts
+    (scaffold, feddyn), taken as they come, with no common rounds (fedbuff, fedasync), or
+    combined so that some false ones cannot carry the adapter away (the others)."""
     lr: float | None = None
-    """The server's learning rate; 1 for fedavg and fedavgm, else 0.03, unless given."""
+    """The server's learning rate, unless given 0.03 for fedadam, fedyogi and fedadagrad, 0.6 for
+    fedasync, else 1."""
+    buffer: int = 2
+    """Updates that a step of fedbuff waits for (Nguyen et al. 2022, arXiv:2106.06639); 1 is a step
+    an update, as fedasync always takes (Xie et al. 2019, arXiv:1903.03934)."""
+    staleness: float = 0.5
+    """In fedbuff and fedasync an update that s steps have overtaken counts (1 + s)^-staleness."""
     momentum: float = 0.9
     """Momentum of fedavgm."""
     beta1: float = 0.9
@@ -22,6 +50,15 @@ class ServerSettings:
     """Decay of the second moment in fedadam and fedyogi."""
     tau: float = 1e-3
     """Adaptivity of fedadam, fedyogi and fedadagrad; the second moment starts at tau squared."""
+    alpha: float = 0.1
+    """FedDyn's alpha (Acar et al. 2021, arXiv:2111.04263): how strongly agents are held together.
+    Too small a one lets the first rounds swing far."""
+    trim: int = 1
+    """Values that trimmed_mean drops at either end of every coordinate."""
+    tolerated: int = 1
+    """False updates that krum and multi_krum put up with; they need twice as many and 3 in all."""
+    clip_norm: float = 1.0
+    """Norm to which norm_clipping shortens a longer update."""
     weighting: Literal["examples", "tokens", "uniform"] = "examples"
     """What an agent's weight counts: its training rows, their target tokens, or one each."""
     fraction: float = 1.0
@@ -31,23 +68,51 @@ class ServerSettings:
     drawn so count alike, else a large agent would count twice."""
     quorum: float = 0.5
     """Share of the drawn agents whose updates must count for a round to close."""
+    deadline_s: float | None = None
+    """Seconds that agents have for an answer; who is later is refused in that round, and the round
+    closes if it has its quorum. The server waits as long as it takes unless given."""
+    resend_s: float | None = None
+    """Seconds of silence after which an agent is asked again; not at all unless given."""
 
     def __post_init__(self) -> None:
         require(self.lr is None or self.lr > 0, "server.lr", self.lr, "needs to be above 0")
         require(self.tau > 0, "server.tau", self.tau, "needs to be above 0")
+        require(self.buffer >= 1, "server.buffer", self.buffer, "needs at least 1")
+        staleness = self.staleness
+        require(0 <= staleness < inf, "server.staleness", staleness, "needs 0 or more")
+        alpha = self.alpha
+        require(0 < alpha < inf, "server.alpha", alpha, "needs to be above 0")
+        require(0 < self.clip_norm < inf, "server.clip_norm", self.clip_norm, "needs to be above 0")
+        for name in ("trim", "tolerated"):
+            value = getattr(self, name)
+            require(value >= 0, f"server.{name}", value, "needs to be 0 or more")
         for name in ("momentum", "beta1", "beta2"):
             value = getattr(self, name)
             require(0 <= value < 1, f"server.{name}", value, "needs to lie in [0, 1)")
         for name in ("fraction", "quorum"):
             value = getattr(self, name)
             require(0 < value <= 1, f"server.{name}", value, "needs to lie in (0, 1]")
+        for name in ("deadline_s", "resend_s"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"server.{name}", value, "needs to be above 0")
 
     @property
     def server_lr(self) -> float:
         """The server's learning rate, the default of its strategy unless given."""
         if self.lr is not None:
             return self.lr
-        return 1.0 if self.strategy in ("fedavg", "fedavgm") else 0.03
+        tuned = {"fedadam": 0.03, "fedyogi": 0.03, "fedadagrad": 0.03, "fedasync": 0.6}
+        return tuned.get(self.strategy, 1.0)
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether agents have no common rounds."""
+        return self.strategy in ("fedbuff", "fedasync")
+
+    def updates(self, agents: int) -> int:
+        """How many updates a round is made of, where there are so many agents."""
+        alone = {"fedbuff": self.buffer, "fedasync": 1}
+        return alone.get(self.strategy, max(1, round(self.fraction * agents)))
 
     @property
     def counting(self) -> str:

@@ -3,8 +3,19 @@
 from dataclasses import replace
 
 from llmagentos.settings import ServerSettings
+from llmagentos.strategies.asynchronous import fedasync, fedbuff
 from llmagentos.strategies.fedavg import draw, fedavg
+from llmagentos.strategies.feddyn import feddyn
+from llmagentos.strategies.fednova import fednova
 from llmagentos.strategies.fedopt import fedadagrad, fedadam, fedavgm, fedyogi
+from llmagentos.strategies.robust import (
+    krum,
+    median,
+    multi_krum,
+    norm_clipping,
+    trimmed_mean,
+)
+from llmagentos.strategies.scaffold import scaffold
 from llmagentos.strategies.step import Step, Strategy
 
 __all__ = [
@@ -13,10 +24,20 @@ __all__ = [
     "draw",
     "fedadagrad",
     "fedadam",
+    "fedasync",
     "fedavg",
     "fedavgm",
+    "fedbuff",
+    "feddyn",
+    "fednova",
     "fedyogi",
+    "krum",
+    "median",
+    "multi_krum",
+    "norm_clipping",
+    "scaffold",
     "strategy_of",
+    "trimmed_mean",
 ]
 
 
@@ -30,6 +51,16 @@ def strategy_of(settings: ServerSettings) -> Strategy:
         "fedadam": lambda: fedadam(lr, *betas, tau),
         "fedyogi": lambda: fedyogi(lr, *betas, tau),
         "fedadagrad": lambda: fedadagrad(lr, tau),
+        "median": lambda: median(lr),
+        "trimmed_mean": lambda: trimmed_mean(settings.trim, lr),
+        "krum": lambda: krum(settings.tolerated, lr),
+        "multi_krum": lambda: multi_krum(settings.tolerated, lr),
+        "norm_clipping": lambda: norm_clipping(settings.clip_norm, lr),
+        "fednova": lambda: fednova(lr),
+        "scaffold": lambda: scaffold(lr),
+        "feddyn": lambda: feddyn(settings.alpha),
+        "fedbuff": lambda: fedbuff(lr, settings.staleness),
+        "fedasync": lambda: fedasync(lr, settings.staleness),
     }[settings.strategy]()
     weighted = settings.sampling == "weighted"
     return replace(made, sample=draw(settings.fraction, weighted=weighted))

@@ -5,26 +5,22 @@ moment starts at tau squared and nothing is bias-corrected. FedAvgM is Hsu et al
 arXiv:1909.06335. In the formulas x is the adapter and d the weighted mean of the agents' changes.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
-
 from llmagentos import kernels
-from llmagentos.adapter import Vector
-from llmagentos.kernels import Adaptive
+from llmagentos.kernels import Adaptive, Momentum
 from llmagentos.state import ServerState
 from llmagentos.strategies.fedavg import fedavg
-from llmagentos.strategies.step import Step, Strategy
+from llmagentos.strategies.step import AverageAndStep, Step, Strategy
 
 
 def fedavgm(lr: float = 1.0, beta: float = 0.9) -> Strategy:
     """The step has a memory: m = beta m + d; x += lr m."""
 
     def advance(state: ServerState, step: Step) -> ServerState:
-        anchor, m = state.adapter.vector, _moment(state, "m", 0.0)
-        m, x = kernels.momentum_step(anchor, m, step.mean(), lr=lr, beta=beta)
+        before = Momentum(state.moment("m"), state.adapter.vector)
+        m, x = step.taken(before, partial(kernels.average_momentum_step, lr=lr, beta=beta))
         return state.advanced(x, m=m)
 
     return replace(fedavg(), advance=advance)
@@ -37,7 +33,7 @@ def fedadam(
 
     x += lr m / (sqrt(v) + tau).
     """
-    rule = partial(kernels.adam_step, lr=lr, beta1=beta1, beta2=beta2, tau=tau)
+    rule = partial(kernels.average_adaptive_step, "adam", lr=lr, beta1=beta1, beta2=beta2, tau=tau)
     return _adaptive(rule, tau)
 
 
@@ -45,25 +41,19 @@ def fedyogi(
     lr: float = 0.03, beta1: float = 0.9, beta2: float = 0.99, tau: float = 1e-3
 ) -> Strategy:
     """As ``fedadam`` with v = v - (1-beta2) d^2 sign(v - d^2)."""
-    rule = partial(kernels.yogi_step, lr=lr, beta1=beta1, beta2=beta2, tau=tau)
+    rule = partial(kernels.average_adaptive_step, "yogi", lr=lr, beta1=beta1, beta2=beta2, tau=tau)
     return _adaptive(rule, tau)
 
 
 def fedadagrad(lr: float = 0.03, tau: float = 1e-3) -> Strategy:
     """As ``fedadam`` with v = v + d^2 and beta1 = 0."""
-    return _adaptive(partial(kernels.adagrad_step, lr=lr, tau=tau), tau)
+    return _adaptive(partial(kernels.average_adaptive_step, "adagrad", lr=lr, tau=tau), tau)
 
 
-def _adaptive(rule: Callable[[Vector, Vector, Vector, Vector], Adaptive], tau: float) -> Strategy:
+def _adaptive(rule: AverageAndStep[Adaptive], tau: float) -> Strategy:
     def advance(state: ServerState, step: Step) -> ServerState:
-        m, v = _moment(state, "m", 0.0), _moment(state, "v", tau**2)
-        m, v, x = rule(state.adapter.vector, m, v, step.mean())
+        m, v = state.moment("m"), state.moment("v", tau**2)
+        m, v, x = step.taken(Adaptive(m, v, state.adapter.vector), rule)
         return state.advanced(x, m=m, v=v)
 
     return replace(fedavg(), advance=advance)
-
-
-def _moment(state: ServerState, name: str, start: float) -> Vector:
-    """A moment of the optimizer, ``(d,)``, filled with ``start`` before the first round."""
-    size = state.adapter.layout.size
-    return state.moments.get(name, np.full(size, start, np.float32))

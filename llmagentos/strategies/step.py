@@ -1,32 +1,47 @@
 """What a strategy is made of."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llmagentos import kernels
 from llmagentos.adapter import Vector
-from llmagentos.codecs import Row, blocks
+from llmagentos.codecs import Row, in_place
 from llmagentos.errors import JournalError
 from llmagentos.messages import Roster
 from llmagentos.state import ServerState
+
+State = TypeVar("State", kernels.Momentum, kernels.Adaptive)
+
+AverageAndStep = Callable[..., kernels.StepPass[State]]
+"""A server's rule on the weighted sum of rows: ``rule(before, rows, weights, out=after)``."""
 
 
 @dataclass(frozen=True)
 class Step:
     """The rows that move the global adapter, ``n`` times ``(d,)``, and how much each counts.
 
-    A row is an array, or coded and decoded where it is read. ``weights`` sum to 1.
+    A row is an array, or coded and decoded where it is read. ``weights`` sum to 1, until a
+    ``combine`` makes others of them.
     ``squared_norms`` are those that were found when the rows came in, where they are known: a row
-    whose norm differs has changed on the disk.
+    whose norm differs has changed on the disk. ``metrics`` are those of the updates, ``beside`` the
+    rows of the further vectors that they carry, by name, and ``share`` is how large a part of all
+    agents they come from.
     """
 
     rows: Sequence[Row]
     weights: Sequence[float]
     squared_norms: tuple[float, ...] = ()
+    metrics: Sequence[Mapping[str, float]] = ()
+    beside: Mapping[str, "Step"] = field(default_factory=dict)
+    share: float = 1.0
+
+    def only(self, kept: Sequence[int]) -> "Step":
+        """Some of the rows, which count alike."""
+        norms = tuple(self.squared_norms[k] for k in kept) if self.squared_norms else ()
+        return Step([self.rows[k] for k in kept], [1 / len(kept)] * len(kept), norms)
 
     def mean(self) -> Vector:
         """The weighted sum of the rows, ``(d,)``."""
@@ -44,17 +59,34 @@ class Step:
         )
         return out
 
-    def sweep(self, kernel: Callable[[slice, list[NDArray[Any]]], kernels.Pass]) -> None:
+    def taken(self, before: State, rule: AverageAndStep[State]) -> State:
+        """The state of a server optimizer after this step: average and step in one pass."""
+        after = type(before)(*map(np.empty_like, before))
+        self.sweep(
+            lambda columns, rows: rule(
+                _cut(before, columns), rows, self.weights, out=_cut(after, columns)
+            )
+        )
+        return after
+
+    def sweep(
+        self, kernel: Callable[[slice, list[Any]], kernels.Pass | kernels.StepPass[Any]]
+    ) -> None:
         """Every value of every row has passed through a kernel, once and in order.
 
-        It gets a range of columns and the rows' values there: all of them where rows are arrays.
+        It gets a range of columns and the rows' values there: all of them where it can read the
+        rows in place.
         Raises ``JournalError`` if the rows are not what came in.
         """
         norms = np.zeros(len(self.rows))
-        for columns, rows in blocks(self.rows):
+        for columns, rows in in_place(self.rows):
             norms += kernel(columns, rows).squared_norms
         if self.squared_norms and tuple(norms) != self.squared_norms:
             raise JournalError("an update has changed on the disk after it was accepted")
+
+
+def _cut(state: State, columns: slice) -> State:
+    return type(state)(*(vector[columns] for vector in state))
 
 
 @dataclass(frozen=True)
@@ -63,7 +95,9 @@ class Strategy:
 
     ``sample`` draws a round's agents. ``dispatch`` says which vectors an agent gets. ``combine``
     makes one step of the weighted updates. ``advance`` takes it. ``needs`` is "sum" where the
-    weighted sum is enough and "rows" where single updates must be seen.
+    weighted sum is enough and "rows" where single updates must be seen. ``told`` is what the agents
+    are told of it in fit tasks: see ``Task``. ``least`` is the number of updates that ``combine``
+    cannot do without.
     """
 
     sample: Callable[[Roster, np.random.Generator], list[str]]
@@ -71,3 +105,5 @@ class Strategy:
     combine: Callable[[ServerState, Step], Step]
     advance: Callable[[ServerState, Step], ServerState]
     needs: Literal["rows", "sum"] = "sum"
+    told: Mapping[str, Any] = field(default_factory=dict)
+    least: int = 1

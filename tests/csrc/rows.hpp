@@ -29,18 +29,27 @@ bool same_bits(const std::vector<Value>& a, const std::vector<Value>& b) {
 class RandomRow {
   public:
     RandomRow(std::size_t size, Element element, std::size_t offset, std::mt19937& generator)
-        : memory_(offset + size * bytes_of(element)), offset_(offset), element_(element) {
+        : memory_(offset + size * bytes_of(element)),
+          scales_(offset + (size + scale_group - 1) / scale_group * sizeof(float)),
+          offset_(offset),
+          element_(element) {
         for (std::byte& byte : memory_) byte = static_cast<std::byte>(generator());
+        for (std::byte& byte : scales_) byte = static_cast<std::byte>(generator());
     }
-    Row row() const { return {memory_.data() + offset_, element_}; }
+    Row row() const { return {memory_.data() + offset_, element_, scales_.data() + offset_}; }
 
   private:
-    std::vector<std::byte> memory_;
+    std::vector<std::byte> memory_, scales_;
     std::size_t offset_;
     Element element_;
 };
 
 inline float value_of(Row row, std::size_t j) {
+    if (row.element == Element::int8) {
+        float scale;
+        std::memcpy(&scale, row.scales + j / scale_group * sizeof scale, sizeof scale);
+        return from_int8(static_cast<std::int8_t>(row.values[j]), scale);
+    }
     if (row.element == Element::float32) {
         float value;
         std::memcpy(&value, row.values + 4 * j, sizeof value);

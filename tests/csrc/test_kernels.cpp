@@ -44,7 +44,7 @@ void test_one_pass(const InstructionSet& instructions, std::size_t size, std::si
     std::vector<Row> rows;
     std::vector<double> weights;
     for (std::size_t k = 0; k < n; ++k) {
-        memory.emplace_back(size, static_cast<Element>(generator() % 3), generator() % 8,
+        memory.emplace_back(size, static_cast<Element>(generator() % 4), generator() % 8,
                             generator);
         weights.push_back(1.0 / static_cast<double>(k + 1));
     }

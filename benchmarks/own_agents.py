@@ -11,10 +11,10 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from llmagentos.adapter import Vector
+from llmagentos.adapter import Vector, initial_vector
 from llmagentos.corpus import Row, Silo
 from llmagentos.lm.cohort import CohortTrainer
-from llmagentos.lm.lora import attach, initial_vector, layout_of
+from llmagentos.lm.lora import attach, layout_of
 from llmagentos.lm.models import Base, load_base
 from llmagentos.lm.precision import accelerator_for
 from llmagentos.lm.trainer import LoraTrainer

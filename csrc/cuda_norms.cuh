@@ -1,0 +1,156 @@
+// Squared norms in the order of arithmetic.hpp, taken while the values of a pass lie in shared
+// memory. A thread block works on one part of a chunk, tile by tile; the thread block that ends a
+// chunk last adds up its blocks, and the one that ends the last chunk adds up the chunks.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+
+#include "cuda_vectors.cuh"
+
+namespace llmagentos::cuda {
+namespace {
+
+constexpr unsigned group_rows = 4;   // rows that are fetched before the first of them is added
+constexpr unsigned tile_blocks = 2;  // blocks of block_size values, 8 values a thread
+constexpr unsigned tile_threads = tile_blocks * block_size / lane_count;
+constexpr std::size_t tile_size = tile_blocks * block_size;
+constexpr std::size_t part_size = 4 * tile_size;
+constexpr unsigned slot_count = group_rows * tile_blocks;
+
+static_assert(chunk_size % part_size == 0 && row_limit % tile_threads == 0);
+
+constexpr std::size_t parts_of(std::size_t size) { return (size + part_size - 1) / part_size; }
+constexpr std::size_t blocks_of(std::size_t size) { return (size + block_size - 1) / block_size; }
+
+// The workspace. Norms lie block by block and chunk by chunk, in each the rows one by one. The
+// counters are zero between passes.
+struct Parts {
+    unsigned* finished;             // chunks, and then the parts of every chunk
+    unsigned long long* nonfinite;  // one for every row
+    double* blocks;
+    double* chunks;
+    RowStats* rows;
+};
+
+// A slot holds one block of one row. Slots are apart by 8 values more than they hold, so that the
+// lanes of different slots lie in different banks.
+struct Stage {
+    Floats<lane_count> slots[slot_count][block_size / lane_count + 1];
+    double lanes[slot_count * lane_count];
+    double fetched[row_limit];
+
+    __device__ void put(unsigned row, const Floats<lane_count>& values) {
+        constexpr unsigned slot_threads = block_size / lane_count;
+        const unsigned slot = row * tile_blocks + threadIdx.x / slot_threads;
+        slots[slot][threadIdx.x % slot_threads] = values;
+    }
+};
+
+// One lane of the block in a slot.
+__device__ double lane_norm(const Stage& stage, unsigned slot, unsigned lane) {
+    double sum = 0.0;
+    for (unsigned i = 0; i < block_size / lane_count; ++i) {
+        const double value = stage.slots[slot][i][lane];
+        sum = std::fma(value, value, sum);
+    }
+    return sum;
+}
+
+__device__ unsigned lane_nonfinite(const Stage& stage, unsigned slot, unsigned lane) {
+    unsigned count = 0;
+    for (unsigned i = 0; i < block_size / lane_count; ++i) {
+        count += !is_finite(stage.slots[slot][i][lane]);
+    }
+    return count;
+}
+
+// Rows [first, first + group_rows) of `count` rows, of which the tile at `start` is staged.
+struct Staged {
+    std::size_t start;
+    unsigned first, count;
+};
+
+// Finite float32 squares cannot overflow a float64 sum: only a lane whose norm is not finite holds
+// NaN or Inf.
+__device__ void measure_lane(Stage& stage, const Parts& parts, const Staged& staged) {
+    const unsigned slot = threadIdx.x / lane_count, lane = threadIdx.x % lane_count;
+    const unsigned row = staged.first + slot / tile_blocks;
+    if (slot >= slot_count || row >= staged.count) return;
+    const double norm = lane_norm(stage, slot, lane);
+    stage.lanes[threadIdx.x] = norm;
+    if (!std::isfinite(norm)) atomicAdd(parts.nonfinite + row, lane_nonfinite(stage, slot, lane));
+}
+
+__device__ void fold_slot(const Stage& stage, const Parts& parts, const Staged& staged) {
+    const unsigned slot = threadIdx.x, row = staged.first + slot / tile_blocks;
+    if (slot >= slot_count || row >= staged.count) return;
+    std::array<double, lane_count> lanes;
+    for (unsigned i = 0; i < lane_count; ++i) lanes[i] = stage.lanes[slot * lane_count + i];
+    const std::size_t block = staged.start / block_size + slot % tile_blocks;
+    parts.blocks[block * staged.count + row] = fold_lanes(lanes);
+}
+
+// The norms of all staged blocks; the slots may be written again after it.
+__device__ void measure(Stage& stage, const Parts& parts, const Staged& staged) {
+    __syncthreads();
+    measure_lane(stage, parts, staged);
+    __syncthreads();
+    fold_slot(stage, parts, staged);
+}
+
+// True in all threads of the thread block that is the last of `count`; the counter is zero then.
+__device__ bool is_last(unsigned* finished, std::size_t count) {
+    __shared__ bool last;
+    const auto end = static_cast<unsigned>(count) - 1;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        __threadfence();  // what this thread block wrote, before the count
+        last = atomicInc(finished, end) == end;
+        __threadfence();  // the count, before what the others wrote is read
+    }
+    __syncthreads();
+    return last;
+}
+
+// Calls write(k, sum of values[i * count + k] over i < items, from first to last) for k < count.
+template <class Write>
+__device__ void add_in_order(Stage& stage, const double* values, std::size_t items, unsigned count,
+                             const Write& write) {
+    double sums[row_limit / tile_threads] = {};
+    const std::size_t room = row_limit / count;
+    for (std::size_t first = 0; first < items; first += room) {
+        const std::size_t here = std::min(room, items - first);
+        for (std::size_t i = threadIdx.x; i < here * count; i += tile_threads) {
+            stage.fetched[i] = __ldcg(values + first * count + i);
+        }
+        __syncthreads();
+        for (unsigned k = threadIdx.x; k < count; k += tile_threads) {
+            double& sum = sums[k / tile_threads];
+            for (std::size_t i = 0; i < here; ++i) sum += stage.fetched[i * count + k];
+        }
+        __syncthreads();
+    }
+    for (unsigned k = threadIdx.x; k < count; k += tile_threads) {
+        write(k, sums[k / tile_threads]);
+    }
+}
+
+// To be called by every thread block of a pass at its end.
+__device__ void finish_norms(Stage& stage, const Parts& parts, std::size_t size, unsigned count) {
+    constexpr std::size_t chunk_blocks = chunk_size / block_size;
+    const std::size_t chunk = blockIdx.x * part_size / chunk_size;
+    const std::size_t behind = size - chunk * chunk_size;
+    const std::size_t left = behind < chunk_size ? behind : chunk_size;
+    if (!is_last(parts.finished + 1 + chunk, parts_of(left))) return;
+    add_in_order(stage, parts.blocks + chunk * chunk_blocks * count, blocks_of(left), count,
+                 [&](unsigned k, double sum) { parts.chunks[chunk * count + k] = sum; });
+    if (!is_last(parts.finished, chunks_of(size))) return;
+    add_in_order(stage, parts.chunks, chunks_of(size), count, [&](unsigned k, double sum) {
+        const auto nonfinite = atomicExch(parts.nonfinite + k, 0ull);
+        parts.rows[k] = {sum, static_cast<std::int64_t>(nonfinite)};
+    });
+}
+
+}  // namespace
+}  // namespace llmagentos::cuda

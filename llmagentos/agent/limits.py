@@ -1,0 +1,78 @@
+"""What an organisation agrees to, whatever its coordinator asks."""
+
+from dataclasses import dataclass, fields
+from typing import Any, get_args, get_type_hints
+
+from llmagentos.codecs import asked_codec
+from llmagentos.errors import Refused
+from llmagentos.messages import KINDS, Task
+from llmagentos.settings import LocalSettings, ServerSettings
+from llmagentos.settings.checks import require
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that one run may ask of an agent, and the least that an update is made from."""
+
+    rounds: int = 100
+    """Most rounds of a run."""
+    steps: int = 200
+    """Most optimizer steps in a round."""
+    epochs: float = 5.0
+    """Most passes over the agent's own rows in a round."""
+    examples: int = 20
+    """Fewest training rows: an update that is made from less says too much about each."""
+    held_out: int = 2
+    """Fewest held-out rows whose mean loss is told."""
+    aggregations: tuple[str, ...] = get_args(get_type_hints(ServerSettings)["strategy"])
+    """What the coordinator may do with the update, as its signed task says."""
+    codecs: tuple[str, ...] = ("fp32", "bf16", "fp16", "int8", "top_k")
+    """How the change may be coded."""
+    kinds: tuple[str, ...] = KINDS
+    """What may be asked: ``fit``, ``evaluate``, ``measure``."""
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "steps", "epochs", "examples", "held_out"):
+            value = getattr(self, name)
+            require(value > 0, f"limits.{name}", value, "needs to be above 0")
+
+
+def check_limits(task: Task, limits: Limits, examples: int) -> None:
+    """Raise ``Refused``, naming the limit, for a task beyond it; ``examples`` are training rows."""
+    if task.kind not in limits.kinds:
+        raise Refused(f"kind={task.kind!r}: I agreed to {', '.join(limits.kinds)}")
+    _most("rounds", task.round, limits.rounds)
+    if task.kind == "fit":
+        _check_fit(task, limits, examples)
+    else:
+        _least("held_out", task.settings.get("rows"), limits.held_out)
+
+
+def _check_fit(task: Task, limits: Limits, examples: int) -> None:
+    local = LocalSettings(**{f.name: _asked(task, f.name) for f in fields(LocalSettings)})
+    _least("examples", examples, limits.examples)
+    _most("steps", local.steps, limits.steps)
+    _most("epochs", local.steps * local.accumulation * local.batch / examples, limits.epochs)
+    _among("codecs", asked_codec(task.settings).name, limits.codecs)
+    _among("aggregations", _asked(task, "aggregation"), limits.aggregations)
+
+
+def _asked(task: Task, name: str) -> Any:
+    if name not in task.settings:
+        raise Refused(f"the task does not say {name}; use the same version on both sides")
+    return task.settings[name]
+
+
+def _most(name: str, asked: Any, limit: float) -> None:
+    if not (isinstance(asked, int | float) and asked <= limit):
+        raise Refused(f"{name}={asked!r}: I agreed to at most {limit:g}")
+
+
+def _least(name: str, asked: Any, limit: float) -> None:
+    if not (isinstance(asked, int | float) and asked >= limit):
+        raise Refused(f"{name}={asked!r}: I agreed to {limit:g} or more")
+
+
+def _among(name: str, asked: Any, allowed: tuple[str, ...]) -> None:
+    if asked not in allowed:
+        raise Refused(f"{name}={asked!r}: I agreed to {', '.join(allowed)}")

@@ -1,0 +1,1 @@
+"""How the agents' LoRA factors become the next global adapter."""

@@ -1,0 +1,153 @@
+"""A run without common rounds: agents answer when they can, the server steps when enough have.
+
+A round is one flush of the buffer, so its number is the version of the adapter, and a task has the
+round that it began at. FedBuff: Nguyen et al. 2022, arXiv:2106.06639; FedAsync: Xie et al. 2019,
+arXiv:1903.03934.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+
+from llmagentos.errors import Damaged, QuorumError
+from llmagentos.federation import (
+    ATTEMPTS,
+    Federation,
+    check_finite,
+    refuse,
+    settle,
+    task_for,
+    weighted,
+)
+from llmagentos.journal import Answer
+from llmagentos.messages import Task
+from llmagentos.patience import Patience
+from llmagentos.round_report import RoundReport, change_norm, training_facts
+from llmagentos.state import ServerState
+from llmagentos.strategies import Step
+
+
+def run(parts: Federation) -> Iterator[RoundReport]:
+    """Play the flushes that are not yet closed in the journal; yield each report as it closes.
+
+    Updates count in the order in which the journal got them, so a run over the same arrivals ends
+    with the same bits. Agents that are still at work after the last flush are waited for, and
+    what they bring is where a run that goes on begins. Nothing is evaluated on the way: that would
+    wait for the slowest.
+    """
+    state, post = parts.journal.state(), OpenTasks(parts)
+    while state.round <= parts.plan.rounds:
+        state, report = flush(state, post, parts)
+        yield report
+    while post.tasks:
+        post.receive()
+
+
+def flush(
+    state: ServerState, post: "OpenTasks", parts: Federation
+) -> tuple[ServerState, RoundReport]:
+    """The next state: the first ``plan.buffer`` updates that wait are combined, and counted."""
+    start, journal = parts.clock(), parts.journal
+    fill(state, post, parts)
+    members = sorted(journal.waiting()[: parts.plan.buffer], key=lambda a: a.update.agent)
+    journal.decide(state.round, [answer.update.agent for answer in members])
+    task = task_for(members[0].update.agent, "fit", state, parts)
+    updates = aged(weighted(members, task, len(parts.engine.roster)), members, state, parts)
+    advanced = parts.strategy.advance(state, parts.strategy.combine(state, updates))
+    check_finite(advanced)
+    report = RoundReport(
+        round=state.round,
+        loss=None,
+        agents={},
+        seconds=round(parts.clock() - start, 3),
+        bytes_down=len(members) * sum(vector.nbytes for vector in task.vectors.values()),
+        update_norm=change_norm(state, advanced),
+        refused=journal.refused_meanwhile(len(members)),
+        staleness={a.update.agent: state.round - a.update.round for a in members},
+        **training_facts(members, updates, task),
+    )
+    journal.close_round(advanced, asdict(report))
+    return advanced, report
+
+
+def fill(state: ServerState, post: "OpenTasks", parts: Federation) -> None:
+    """The buffer is full; whoever has neither a task nor an update in it gets a task.
+
+    Raises ``QuorumError`` when nobody is at work any more; a resumed run asks again.
+    """
+    while len(parts.journal.waiting()) < parts.plan.buffer:
+        post.hand_out(state)
+        if not post.tasks:
+            refused = parts.journal.refusals(state.round, "fit")
+            parts.journal.forgive(state.round)
+            told = "; ".join(f"{agent!r}: {reason}" for agent, reason in refused.items())
+            raise QuorumError(
+                f"version {state.round}: the buffer has {len(parts.journal.waiting())} updates, "
+                f"server.buffer={parts.plan.buffer} wants more. Refused: {told}"
+            )
+        post.receive()
+
+
+def aged(updates: Step, members: Sequence[Answer], state: ServerState, parts: Federation) -> Step:
+    """The updates with their staleness in versions, and beside them the adapters they began at."""
+    began = [answer.update.round for answer in members]
+    told = zip(updates.metrics, began, strict=True)
+    metrics = [{**metrics, "staleness": float(state.round - base)} for metrics, base in told]
+    anchors = [parts.journal.state(base).adapter.vector for base in began]
+    beside = {**updates.beside, "anchor": Step(anchors, updates.weights)}
+    return replace(updates, metrics=metrics, beside=beside)
+
+
+class OpenTasks:
+    """What the agents are at work on, one task each, as the journal knows it.
+
+    ``tasks`` is by agent. Those that were open when a run stopped are sent again, from the version
+    that they began at.
+    """
+
+    def __init__(self, parts: Federation) -> None:
+        self._parts = parts
+        plan, journal = parts.plan, parts.journal
+        self.tasks = {
+            agent: self._task(agent, journal.state(base)) for agent, base in journal.open_tasks()
+        }
+        self._patience = Patience(None, plan.resend_s, parts.clock)
+        self._damaged: Counter[tuple[str, int]] = Counter()
+
+    def hand_out(self, state: ServerState) -> None:
+        """Every agent that has no task, no update in the buffer and no answer yet gets a task."""
+        journal, roster = self._parts.journal, self._parts.engine.roster
+        resting = {answer.update.agent for answer in journal.waiting()}
+        idle = sorted(set(roster) - resting - set(self.tasks))
+        tasks = [self._task(agent, state) for agent in idle]
+        fresh = [task for task in tasks if not journal.answered(task)]
+        journal.ask(fresh)
+        self.tasks |= {task.agent: task for task in fresh}
+
+    def receive(self) -> None:
+        """What comes in next is in the journal, in the order in which it came."""
+        for agent in self._patience.due(self.tasks):
+            self._parts.engine.send(self.tasks[agent])
+        replies = self._parts.engine.poll(self._patience.left(self.tasks))
+        with self._parts.journal.together():
+            for agent, body in replies:
+                if agent in self.tasks and self._settled(body, self.tasks[agent]):
+                    del self.tasks[agent]
+                    self._patience.again(agent)
+
+    def _settled(self, body: bytes, task: Task) -> bool:
+        """Whether the task has its answer; a damaged one is asked for again."""
+        try:
+            return settle(body, task, self._parts)
+        except Damaged as error:
+            self._damaged[task.agent, task.round] += 1
+            if self._damaged[task.agent, task.round] < ATTEMPTS:
+                self._patience.again(task.agent)
+                return False
+            refuse(task, error, self._parts.journal)
+            return True
+
+    def _task(self, agent: str, state: ServerState) -> Task:
+        """A task from a version on; its receipt is the version that the agent's last began at."""
+        receipt = self._parts.journal.last_answer(agent, state.round)
+        return replace(task_for(agent, "fit", state, self._parts), receipt=receipt)

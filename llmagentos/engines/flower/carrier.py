@@ -1,0 +1,85 @@
+"""The server's end over Flower: parcels lie in a folder until a relay has carried them."""
+
+import logging
+import time
+from collections.abc import Mapping
+from math import inf
+from pathlib import Path
+
+from llmagentos.engines.carrier import Parcel
+from llmagentos.engines.flower.link import Address, Link
+from llmagentos.engines.flower.tray import Tray, desk_of
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.2
+
+PATIENCE_S = 30.0
+"""A relay that shows no sign of life for this long is replaced by another Flower run."""
+
+
+class FlowerCarrier:
+    """Carries through a SuperLink of its own; ``keys`` are the agents' public node keys.
+
+    A body stays in the folder until its answer has come, so it survives nodes, SuperLink and run.
+    """
+
+    def __init__(self, folder: Path, address: Address, keys: Mapping[str, Path]) -> None:
+        self.link = Link(folder, address, keys)
+        self._agents = {desk_of(agent): agent for agent in keys}
+        self._out, self._back = Tray(folder / "out"), Tray(folder / "back")
+        self._out.clear()
+        self._back.clear()
+        self._sent = 0
+        self._awaited: dict[str, str] = {}
+        self._beat, self._seen = 0.0, -inf
+
+    def send(self, agent: str, body: bytes) -> None:
+        """Leave a body for the relay."""
+        name = f"{desk_of(agent)}-{self._sent:08}"
+        self._sent += 1
+        self._awaited[name] = agent
+        self._out.put(name, body)
+
+    def poll(self, timeout_s: float | None = None) -> list[Parcel]:
+        """The oldest answer that has come in; none, at once, where none is awaited."""
+        end = inf if timeout_s is None else time.monotonic() + timeout_s
+        while self._awaited:
+            self.tend()
+            for name in self._back.names():
+                parcels = self._take(name)
+                if parcels:
+                    return parcels
+            if time.monotonic() >= end:
+                break
+            time.sleep(min(POLL_S, max(0.0, end - time.monotonic())))
+        return []
+
+    def _take(self, name: str) -> list[Parcel]:
+        """What came back under a name, unless it was taken before."""
+        body = self._back.read(name)
+        self._back.drop(name)
+        self._out.drop(name)
+        agent = self._awaited.pop(name, None)
+        return [] if agent is None else [Parcel(agent, body)]
+
+    def tend(self) -> None:
+        """Start again what has died, and another run where no relay has been seen for a while."""
+        self.link.tend()
+        beat = self.link.folder / "beat"
+        latest = beat.stat().st_mtime if beat.exists() else 0.0
+        if latest != self._beat:
+            self._beat, self._seen = latest, time.monotonic()
+        elif time.monotonic() - self._seen > PATIENCE_S:
+            self._seen = time.monotonic()
+            self._submit()
+
+    def _submit(self) -> None:
+        try:
+            self.link.submit()
+        except ConnectionError as error:
+            log.warning("no Flower run yet, tried again in %g s: %s", PATIENCE_S, error)
+
+    def close(self) -> None:
+        """End the server's Flower processes."""
+        self.link.close()

@@ -1,0 +1,50 @@
+"""Flower's own command line, asked from a program."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+WAIT_S = 60
+"""How long it may take to answer."""
+
+
+class CommandLine:
+    """``flwr`` with a home of its own, in which the SuperLink is called ``here``."""
+
+    def __init__(
+        self, home: Path, reached: str, authority: Path, settings: Mapping[str, str]
+    ) -> None:
+        self.settings = {**os.environ, **settings}
+        lines = ["[superlink]", 'default = "here"', "[superlink.here]"]
+        lines += [f"address = {json.dumps(reached)}"]
+        lines += [f"root-certificates = {json.dumps(str(authority))}"]
+        (home / "config.toml").write_text("\n".join(lines) + "\n")
+
+    def register(self, key: Path) -> str:
+        """The id of the node that has a public key, which the SuperLink lets in from here on."""
+        return str(self("supernode", "register", str(key.absolute()), "here")["node-id"])
+
+    def run(self, app: Path) -> str:
+        """The id of a run of the app in a folder."""
+        return str(self("run", str(app), "here")["run-id"])
+
+    def __call__(self, *words: str) -> dict[str, Any]:
+        """What it answers; ``ConnectionError`` where it fails."""
+        program = str(Path(sys.executable).with_name("flwr"))
+        done = subprocess.run(  # noqa: S603
+            [program, *words, "--format", "json"],
+            env=self.settings,
+            capture_output=True,
+            text=True,
+            timeout=WAIT_S,
+            check=False,
+        )
+        start = done.stdout.find("{")
+        found: dict[str, Any] = json.loads(done.stdout[start:]) if start >= 0 else {}
+        if done.returncode or not found.get("success"):
+            raise ConnectionError(f"flwr {words[0]}: {(done.stderr or done.stdout).strip()}")
+        return found

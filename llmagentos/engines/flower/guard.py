@@ -1,0 +1,53 @@
+"""No code travels: Flower's app starters, which run nothing but the shim that is installed here.
+
+A SuperExec starts an app by the name of a program. Ours stands before Flower's own in the path.
+"""
+
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from llmagentos.engines.flower.shim import check_shim
+
+STARTERS = {
+    "flwr-clientapp": "flwr.supernode.runtime.run_clientapp",
+    "flwr-serverapp": "flwr.superlink.runtime.run_serverapp",
+}
+COMMANDS = {
+    "flwr-clientapp": ("flwr.supernode.cli.flwr_clientapp", "flwr_clientapp"),
+    "flwr-serverapp": ("flwr.superlink.cli.flwr_serverapp", "flwr_serverapp"),
+}
+
+
+def guarded_path(home: Path) -> str:
+    """The search path for programs in which the guarded starters in ``home`` come first."""
+    folder = home / "bin"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in STARTERS:
+        text = f"from llmagentos.engines.flower.guard import start\nstart({name!r})\n"
+        script = folder / name
+        script.write_text(f"#!{sys.executable}\n{text}")
+        script.chmod(0o700)
+    own = Path(sys.executable).parent
+    return os.pathsep.join([str(folder), str(own), os.environ.get("PATH", os.defpath)])
+
+
+def start(name: str) -> None:
+    """Run Flower's app starter under guard."""
+    guard(import_module(STARTERS[name]))
+    module, command = COMMANDS[name]
+    getattr(import_module(module), command)()
+
+
+def guard(starter: Any) -> None:
+    """From here on the starter installs an app only if it is the shim."""
+    install = starter.install_from_fab
+
+    def checked(bundle: bytes, *args: Any, **kwargs: Any) -> Path:
+        check_shim(bundle)
+        path: Path = install(bundle, *args, **kwargs)
+        return path
+
+    starter.install_from_fab = checked

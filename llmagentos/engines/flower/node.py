@@ -1,0 +1,74 @@
+"""An agent's end: a SuperNode that dials out, and the loop that answers what it brings."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmagentos.engines.answering import ATTEMPTS, unbroken_answer
+from llmagentos.engines.carrier import Answer
+from llmagentos.engines.flower.link import flower_settings
+from llmagentos.engines.flower.program import Program
+from llmagentos.engines.flower.tray import Tray
+
+POLL_S = 0.1
+
+
+@dataclass(frozen=True)
+class Node:
+    """Whom an agent calls, how it proves itself, and its folder.
+
+    ``superlink`` is host and port, ``authority`` the file of the certificate that vouches for it,
+    ``key`` the agent's private key. ``port`` is a free one of this machine, used only inside it.
+    """
+
+    superlink: str
+    authority: Path
+    key: Path
+    folder: Path
+    port: int = 9094
+
+    def program(self) -> Program:
+        """The SuperNode."""
+        home = self.folder.absolute() / "home"
+        home.mkdir(parents=True, exist_ok=True)
+        Tray(self.folder / "answers").clear()
+        words = ["flower-supernode", "--superlink", self.superlink]
+        words += ["--root-certificates", str(self.authority.absolute())]
+        words += ["--auth-supernode-private-key", str(self.key.absolute())]
+        words += ["--port", str(self.port)]
+        settings = flower_settings(home, self.folder.absolute())
+        return Program(words, self.folder / "supernode.log", settings)
+
+
+def serve(answer: Answer, agent: str, node: Node) -> None:
+    """Answer what a SuperNode of its own brings, for ever."""
+    with node.program() as program:
+        desk = Desk(unbroken_answer(answer, agent), node.folder)
+        while True:
+            program.tend()
+            desk.work()
+            time.sleep(POLL_S)
+
+
+class Desk:
+    """Tasks that a relay has laid before the agent; one that keeps killing it is answered empty."""
+
+    def __init__(self, answer: Answer, folder: Path) -> None:
+        self.answer = answer
+        self.tasks, self.answers = Tray(folder / "tasks"), Tray(folder / "answers")
+        self.begun = Tray(folder / "begun")
+
+    def work(self) -> None:
+        """Every task that lies there has its answer."""
+        for name in self.tasks.names():
+            self.answers.put(
+                name, b"" if self._hopeless(name) else self.answer(self.tasks.read(name))
+            )
+            self.tasks.drop(name)
+            self.begun.drop(name)
+
+    def _hopeless(self, name: str) -> bool:
+        """Whether this many processes have died over a task; this one may be the next."""
+        before = len(self.begun.read(name)) if name in self.begun.names() else 0
+        self.begun.put(name, bytes(before + 1))
+        return before >= ATTEMPTS

@@ -1,0 +1,82 @@
+"""A program that runs as long as it is wanted, and no longer than the process that started it."""
+
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, Self
+
+log = logging.getLogger(__name__)
+
+PAUSE_S = 3
+"""A program that keeps ending is started this often."""
+
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None)
+
+
+class Tended(Protocol):
+    """What is started again when it has ended, until it is no longer wanted."""
+
+    def tend(self) -> None:
+        """Start it again if it has ended."""
+        ...
+
+    def end(self) -> None:
+        """Nothing of it is left."""
+        ...
+
+
+class Program:
+    """Starts a program, starts it again when it has ended, and ends it; ``log_file`` tells more."""
+
+    def __init__(self, words: Sequence[str], log_file: Path, settings: Mapping[str, str]) -> None:
+        self.words = [str(Path(sys.executable).with_name(words[0])), *words[1:]]
+        self.log_file = log_file
+        self.settings = {**os.environ, **settings}
+        self._start()
+
+    def _start(self) -> None:
+        self._started = time.monotonic()
+        with self.log_file.open("ab") as told:
+            self.running = subprocess.Popen(  # noqa: S603
+                self.words,
+                stdin=subprocess.DEVNULL,
+                stdout=told,
+                stderr=told,
+                env=self.settings,
+                start_new_session=True,
+                preexec_fn=end_with_parent,  # noqa: PLW1509
+            )
+
+    def tend(self) -> None:
+        """Start it again if it has ended."""
+        code = self.running.poll()
+        if code is not None and time.monotonic() - self._started > PAUSE_S:
+            log.warning("%s ended with %d; see %s", self.words[0], code, self.log_file)
+            self._start()
+
+    def end(self) -> None:
+        """Neither the program nor what it has started is left."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(self.running.pid, number)
+                self.running.wait(timeout=5)
+            except (ProcessLookupError, subprocess.TimeoutExpired):
+                continue
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+
+def end_with_parent() -> None:
+    """Linux kills this process when the one that started it is gone; see prctl(2)."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,91 @@
+"""In Flower's ServerApp: what lies in the coordinator's folder goes to the nodes, and back."""
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
+from flwr.serverapp import Grid, ServerApp
+
+from llmagentos.engines.flower.tray import FOLDER, Tray
+
+POLL_S = 0.5
+RETRY_S = 3.0
+"""A message that Flower could not deliver is sent again after this long."""
+
+LIFETIME_S = 7 * 86400.0
+"""After this long Flower gives a message up, and it is sent again."""
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:  # noqa: ARG001
+    """Relay until the coordinator has started another run or has gone."""
+    Relay(grid, Path(os.environ[FOLDER])).run()
+
+
+class Relay:
+    """``sent`` is Flower's message id to the name of what lies in ``out``."""
+
+    def __init__(self, grid: Grid, folder: Path) -> None:
+        self.grid, self.folder = grid, folder
+        self.out, self.back = Tray(folder / "out"), Tray(folder / "back")
+        self.session = (folder / "session").read_text()
+        self.sent: dict[str, str] = {}
+        self.not_before: dict[str, float] = {}
+
+    @property
+    def wanted(self) -> bool:
+        """Whether this is the latest run."""
+        return (self.folder / "session").read_text() == self.session
+
+    def run(self) -> None:
+        """Push and pull until another run takes over; a lost SuperLink ends it with an error."""
+        threading.Thread(target=self.beat, daemon=True).start()
+        while self.wanted:
+            self.push()
+            self.pull()
+            time.sleep(POLL_S)
+
+    def beat(self) -> None:
+        """Show once a second that this process lives, also while it is busy."""
+        while self.wanted:
+            (self.folder / "beat").touch()
+            time.sleep(1)
+
+    def push(self) -> None:
+        """Every parcel that is not under way goes to its node, one at a time."""
+        nodes = json.loads((self.folder / "nodes.json").read_text())
+        for name in set(self.out.names()) - set(self.sent.values()):
+            if time.monotonic() >= self.not_before.get(name, 0):
+                node = int(nodes[name.split("-")[0]])
+                message = Message(boxed(self.out.read(name)), node, "query", ttl=LIFETIME_S)
+                (id_,) = self.grid.push_messages([message])
+                self.sent[id_] = name
+
+    def pull(self) -> None:
+        """Answers go to the coordinator; what came to nothing is sent again a little later."""
+        for reply in self.grid.pull_messages(list(self.sent)):
+            name = self.sent.pop(reply.metadata.reply_to_message_id)
+            if reply.has_error():
+                print(f"{name}: {reply.error.code} {reply.error.reason}; sent again", flush=True)
+                self.not_before[name] = time.monotonic() + RETRY_S
+            else:
+                self.back.put(name, unboxed(reply.content))
+                self.out.drop(name)
+
+
+def boxed(body: bytes) -> RecordDict:
+    """Bytes as Flower carries them: one array, which it cuts into chunks."""
+    array = Array(np.frombuffer(body, np.uint8))
+    return RecordDict({"parcel": ArrayRecord({"body": array})})
+
+
+def unboxed(content: RecordDict) -> bytes:
+    """The bytes that were boxed; ``ValueError`` or ``KeyError`` for anything else."""
+    body: bytes = content.array_records["parcel"]["body"].numpy().tobytes()
+    return body

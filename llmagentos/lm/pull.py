@@ -1,0 +1,37 @@
+"""Where local training is pulled to, beside where its own text leads."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from llmagentos.messages import Task
+
+
+class Pull(NamedTuple):
+    """A gradient at y becomes ``clip(gradient + mu (y - anchor)) + linear``.
+
+    ``anchor`` is the dispatched adapter: FedProx, Li et al. 2020, arXiv:1812.06127. ``linear`` is
+    what SCAFFOLD and FedDyn add, if anything. It comes after the clipping, so that what they
+    learn of an agent is its clipped gradient, and the part that leads to the others is not cut.
+    Both are ``(d,)`` for one agent, and ``(n, d)``, a row each, for agents side by side.
+    """
+
+    anchor: Tensor
+    linear: Tensor | None = None
+
+    @classmethod
+    def of(cls, task: Task, device: torch.device) -> Self:
+        """That of one agent."""
+        linear = task.vectors.get("linear")
+        anchor = torch.tensor(task.vectors["adapter"], device=device)
+        return cls(anchor, None if linear is None else torch.tensor(linear, device=device))
+
+    @classmethod
+    def side_by_side(cls, tasks: Sequence[Task], device: torch.device) -> Self:
+        """Those of several agents, whose tasks all have a linear term or none."""
+        each = [cls.of(task, torch.device("cpu")) for task in tasks]
+        linear = [pull.linear for pull in each if pull.linear is not None]
+        anchor = torch.stack([pull.anchor for pull in each]).to(device)
+        return cls(anchor, torch.stack(linear).to(device) if linear else None)

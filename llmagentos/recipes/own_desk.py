@@ -1,0 +1,66 @@
+"""An organisation's desk, ready for tasks: its model, its rows, its keys and its journal."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+
+from llmagentos.agent import AgentJournal, AgentSettings, Desk, Party
+from llmagentos.agent.desk import largest_task
+from llmagentos.corpus import Example, Silo, tokenize_silos
+from llmagentos.engines import with_memory
+from llmagentos.errors import ModelError
+from llmagentos.identity import key_of, read_key
+from llmagentos.lm.lora import attach, layout_of
+from llmagentos.lm.models import load_base
+from llmagentos.lm.precision import accelerator_for
+from llmagentos.lm.trainer import LoraTrainer
+from llmagentos.recipes.terms import read_terms
+from llmagentos.settings import CorpusSettings, Terms
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What an agent trains with, and on."""
+
+    trainer: LoraTrainer
+    silo: Silo
+
+
+def open_bench(settings: AgentSettings, terms: Terms, examples: Sequence[Example]) -> Bench:
+    """The base model of the terms with an adapter on it, and the agent's rows in tokens.
+
+    Raises ``ModelError`` where the weights are not those of the terms.
+    """
+    torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
+    model = replace(terms.model, device=settings.device)
+    model = replace(model, source=settings.model) if settings.model else model
+    base = load_base(model, terms.seed)
+    if base.hash != terms.base:
+        raise ModelError(
+            f"model.source={model.source!r} has weights {base.hash[:12]}, the terms want "
+            f"{terms.base[:12]}; set --model to a copy of {terms.model.source}"
+        )
+    rows = CorpusSettings(**asdict(terms.rows))
+    (silo,) = tokenize_silos({settings.name: examples}, base.tokenizer, rows, terms.seed)
+    peft = attach(base, terms.lora, terms.seed)
+    accelerator = accelerator_for(terms.precision, peft.device)
+    silos = {settings.name: silo}
+    return Bench(LoraTrainer(peft, layout_of(peft), silos, accelerator=accelerator), silo)
+
+
+@contextmanager
+def open_desk(settings: AgentSettings, examples: Sequence[Example]) -> Iterator[Desk]:
+    """The desk; one process at a time may have it."""
+    terms = read_terms(Path(settings.terms))
+    key, coordinator = read_key(Path(settings.key)), key_of(terms.coordinator)
+    home = Path(settings.home)
+    with AgentJournal(home / "journal") as journal:
+        bench = open_bench(settings, terms, examples)
+        largest = largest_task(bench.trainer.layout)
+        party = Party(settings.name, key, coordinator, terms.base, largest)
+        trainer = with_memory(bench.trainer, home / "memory")
+        yield Desk(party, settings.limits, journal, trainer, len(bench.silo.train))

@@ -1,0 +1,36 @@
+"""Settings of server and agents that only fit together."""
+
+from llmagentos.settings.checks import require
+from llmagentos.settings.local import LocalSettings
+from llmagentos.settings.server import ServerSettings
+
+OF_PLAIN_DESCENT = ("fednova", "scaffold")
+"""Strategies whose equations count the steps of plain stochastic gradient descent."""
+
+CORRECTED = ("scaffold", "feddyn")
+"""Strategies that correct the agents' gradients, for a plain mean over all agents."""
+
+
+def check_strategy(server: ServerSettings, local: LocalSettings) -> None:
+    """Raise ``SettingError`` where local training is not what the server's strategy is made for."""
+    name = server.strategy
+    if name in OF_PLAIN_DESCENT:
+        remedy = (
+            f"server.strategy={name!r} is defined for plain descent; set local.optimizer to sgd"
+        )
+        require(local.optimizer == "sgd", "local.optimizer", local.optimizer, remedy)
+    if name in CORRECTED:
+        remedy = f"server.strategy={name!r} has a correction of its own; set local.mu to 0"
+        require(local.mu == 0, "local.mu", local.mu, remedy)
+        remedy = f"server.strategy={name!r} seeks the plain mean over agents; set it to uniform"
+        require(server.counting == "uniform", "server.weighting", server.weighting, remedy)
+        remedy = f"server.strategy={name!r} draws agents alike; set server.sampling to uniform"
+        require(server.sampling == "uniform", "server.sampling", server.sampling, remedy)
+    if server.asynchronous:
+        remedy = f"server.strategy={name!r} asks every agent all the time; set it to 1"
+        require(server.fraction == 1, "server.fraction", server.fraction, remedy)
+        remedy = f"server.strategy={name!r} waits for nobody, so there is none; leave it out"
+        require(server.deadline_s is None, "server.deadline_s", server.deadline_s, remedy)
+    if name == "feddyn":
+        remedy = "server.strategy='feddyn' has no learning rate; set server.lr to 1 or leave it out"
+        require(server.lr in (None, 1), "server.lr", server.lr, remedy)

@@ -1,0 +1,183 @@
+"""An agent's desk: what it refuses, what it remembers, and what a killed one finds again."""
+
+from dataclasses import replace
+
+import pytest
+
+from llmagentos.agent import AgentJournal, Limits
+from llmagentos.agent.journal import KEPT
+from llmagentos.errors import JournalError, SettingError
+from llmagentos.federation import task_for
+from llmagentos.identity import Header, name_of, new_key, open_sealed, seal
+from llmagentos.messages import Failure, Update, decode
+from llmagentos.tasks import encode_task
+from tests.coded import ROSTER, Homing, federation
+from tests.organisations import BASE, Organisations
+from tests.test_remote import told
+
+
+@pytest.fixture
+def north(tmp_path):
+    return Asked(tmp_path)
+
+
+class Asked:
+    """A desk with a coordinator that can ask it anything."""
+
+    def __init__(self, folder):
+        self.organisations = Organisations(folder, ROSTER, Homing())
+        self.desk = self.organisations.desks["north"]
+        parts = federation(folder / "server", "fp32", settings=told("fp32"))
+        self.task = task_for("north", "fit", parts.journal.state(), parts)
+
+    def header(self, task, **changes):
+        organisations = self.organisations
+        known = {name: getattr(task, name) for name in ("run", "round", "kind", "agent")}
+        known |= {
+            "sender": name_of(organisations.coordinator),
+            "recipient": organisations.members["north"].key,
+            "base": BASE,
+            "nonce": "0" * 32,
+            "weight": 0.0,
+        }
+        return Header(**(known | changes))
+
+    def ask(self, key=None, desk=None, header=(), **changes):
+        """The desk's raw answer to the task with some fields changed."""
+        task = replace(self.task, **changes)
+        key = key or self.organisations.coordinator
+        body = seal(self.header(task, **dict(header)), encode_task(task), key)
+        return (desk or self.desk).answer(body)
+
+    def reply(self, **asked):
+        """The answer out of its envelope."""
+        theirs = self.organisations.keys["north"].public_key()
+        own = self.organisations.coordinator.public_key()
+        return decode(bytes(open_sealed(self.ask(**asked), theirs, own, 1 << 24).payload))
+
+    def told(self, **settings):
+        return {"settings": {**self.task.settings, **settings}}
+
+
+def test_a_task_within_the_limits_is_answered(north):
+    assert isinstance(north.reply(), Update)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"round": 101}, "rounds=101: I agreed to at most 100"),
+        ({"settings": {"steps": 201}}, "steps=201: I agreed to at most 200"),
+        ({"settings": {"steps": 51}}, "epochs=5.1: I agreed to at most 5"),
+        ({"settings": {"codec": {"name": "fp32"}, "aggregation": "sale"}}, "aggregations='sale'"),
+        ({"settings": {"codec": {"name": "gzip"}}}, "codecs='gzip': I agreed to fp32, bf16"),
+        ({"settings": {"steps": -1}}, "local.steps=-1: needs at least 1"),
+        ({"kind": "measure", "settings": {"rows": 1}}, "held_out=1: I agreed to 2 or more"),
+        ({"agent": "south"}, "the task is for 'south', I am 'north'"),
+    ],
+)
+def test_a_task_beyond_a_limit_is_a_signed_failure_that_names_it(north, changes, reason):
+    if "settings" in changes:
+        changes = changes | north.told(**changes["settings"])
+    answer = north.reply(**changes)
+    assert isinstance(answer, Failure)
+    assert reason in answer.reason
+
+
+def test_too_few_rows_make_no_update(north):
+    north.desk.examples = 19
+    assert "examples=19: I agreed to 20 or more" in north.reply().reason
+
+
+def test_a_kind_that_was_not_agreed_to_is_refused(north):
+    north.desk.limits = Limits(kinds=("fit",))
+    answer = north.reply(kind="evaluate", settings={"rows": 8, "batch": 4})
+    assert answer.reason == "kind='evaluate': I agreed to fit"
+
+
+def test_a_task_of_another_version_is_a_failure(north):
+    assert "does not say aggregation" in north.reply(settings=LOCAL_WITHOUT_AGGREGATION).reason
+
+
+LOCAL_WITHOUT_AGGREGATION = {k: v for k, v in told("fp32")["fit"].items() if k != "aggregation"}
+
+
+def test_another_base_model_is_refused(north):
+    assert (
+        "base model cccccccccccc: I agreed to bbbbbbbbbbbb"
+        in north.reply(header={"base": "c" * 64}).reason
+    )
+
+
+@pytest.mark.parametrize("name", ["run", "round", "kind", "agent"])
+def test_a_header_that_names_another_task_is_refused(north, name):
+    other = {"run": "x", "round": 9, "kind": "measure", "agent": "south"}[name]
+    assert north.ask(header={name: other}) == f"refused: header and task differ in {name}".encode()
+
+
+def test_a_stranger_gets_no_signature(north):
+    stranger = new_key()
+    assert b"not signed by the key that was agreed on" in north.ask(key=stranger)
+    forged = north.ask(key=stranger, header={"sender": name_of(stranger)})
+    assert forged.startswith(b"refused: ")
+
+
+@pytest.mark.parametrize("body", [b"", b"\x80\x04\x95pickle", b"../../etc/passwd", bytes(9)])
+def test_whatever_else_comes_is_refused_in_words(north, body):
+    assert north.desk.answer(body).startswith(b"refused: not an envelope")
+
+
+def test_another_task_under_an_answered_key_is_refused(north):
+    assert isinstance(north.reply(), Update)
+    assert "fit of round 1 was answered for another task" in north.reply(seed=99).reason
+
+
+def test_a_failure_may_be_tried_again(north):
+    assert isinstance(north.reply(**north.told(steps=999)), Failure)
+    assert isinstance(north.reply(), Update)
+
+
+def test_training_never_goes_back(north):
+    assert isinstance(north.reply(round=5), Update)
+    assert north.reply(round=4).reason == "round 4 is over: round 5 was answered"
+    assert isinstance(north.reply(round=1, run="another run"), Update)
+
+
+def test_of_old_answers_only_the_fact_is_kept(north):
+    for round_ in range(1, KEPT + 2):
+        assert isinstance(north.reply(round=round_), Update)
+    assert len(list((north.desk.journal.folder / "cas").iterdir())) <= KEPT
+    assert north.reply(round=1).reason == "fit of round 1 was answered long ago"
+    assert isinstance(north.reply(round=2), Update)
+
+
+def test_a_lost_answer_is_made_again_with_the_same_bits(north):
+    before = north.ask()
+    home = north.desk.journal
+    home.close()
+    (file,) = (home.folder / "cas").iterdir()
+    file.write_bytes(b"half")
+    assert north.ask(desk=north.organisations.open_desk("north")) == before
+
+
+def test_one_process_an_agent(north):
+    with pytest.raises(JournalError, match="the agent runs already"):
+        AgentJournal(north.desk.journal.folder)
+
+
+def test_a_full_disk_is_a_failure_and_nothing_is_forgotten(north, monkeypatch):
+    assert isinstance(north.reply(), Update)
+
+    def full(body):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(north.desk.journal._store, "put", full)
+    assert "No space left" in north.reply(round=2).reason
+    monkeypatch.undo()
+    assert isinstance(north.reply(round=2), Update)
+
+
+@pytest.mark.parametrize("name", ["rounds", "steps", "epochs", "examples", "held_out"])
+def test_a_limit_of_nothing_is_a_wrong_setting(name):
+    with pytest.raises(SettingError, match=f"limits.{name}=0: needs to be above 0"):
+        Limits(**{name: 0})

@@ -1,0 +1,65 @@
+"""Wherever agents train: the same seed gives the same bits."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from llmagentos.errors import SettingError
+from llmagentos.recipes.extras import MODULES, check_engine
+
+WORDS = [
+    "--config", "smoke", "--threads", "1", "--trainer", "single", "--local.steps", "2",
+    "--corpus.partition.groups", "[hospital, bank]", "--codec.name", "int8",
+]  # fmt: skip
+
+
+def program(folder, engine, *more):
+    words = ["--out", str(folder), "--name", engine, "--engine", engine, *more]
+    return [sys.executable, "-m", "llmagentos.recipes.fedavg_lora", *WORDS, *words]
+
+
+def tune(folder, engine, *more):
+    """The published adapter of a run in a process of its own."""
+    words = program(folder, engine, *more)
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return (folder / engine / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return tune(tmp_path_factory.mktemp("plain"), "in_process")
+
+
+@pytest.mark.parametrize("engine", ["processes", "ray", "flower"])
+def test_the_same_seed_gives_the_same_bits_over_every_engine(tmp_path, engine, plain):
+    for module in MODULES[engine]:
+        pytest.importorskip(module)
+    assert tune(tmp_path, engine) == plain
+
+
+@pytest.mark.parametrize("engine", ["processes", pytest.param("flower", marks=pytest.mark.slow)])
+def test_a_coordinator_that_is_killed_goes_on_with_its_agents(tmp_path, engine, plain):
+    words = program(tmp_path, engine)
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
+        for line in running.stdout:
+            if line.startswith(b"round 1/2"):
+                running.kill()
+    assert running.returncode == -signal.SIGKILL
+    assert tune(tmp_path, engine, "--resume") == plain
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setitem(MODULES, "ray", ("no_such_package",))
+    remedy = r"engine='ray': no_such_package is not installed; run pip install 'llmagentos\[ray\]'"
+    with pytest.raises(SettingError, match=remedy):
+        check_engine("ray")
+
+
+def test_agents_apart_and_a_launcher_do_not_mix(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    check_engine("in_process")
+    with pytest.raises(SettingError, match="start one process"):
+        check_engine("processes")

@@ -1,0 +1,177 @@
+"""Flower's own ways: certificates, code that must not travel, and processes that are killed."""
+
+import io
+import os
+import signal
+import socket
+import stat
+import time
+import zipfile
+
+import psutil
+import pytest
+
+pytest.importorskip("flwr")
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+
+from llmagentos.engines.flower import guard as guards
+from llmagentos.engines.flower.certificates import make_certificates, make_node_key
+from llmagentos.engines.flower.link import Address, Link
+from llmagentos.engines.flower.local import local_flower
+from llmagentos.engines.flower.shim import FILES, check_shim, write_shim
+from llmagentos.errors import SettingError
+from tests.carried import Clerk, digest
+
+
+def bundle(**files):
+    body = io.BytesIO()
+    with zipfile.ZipFile(body, "w") as made:
+        for name, text in files.items():
+            made.writestr(name, text)
+    return body.getvalue()
+
+
+def test_certificates_are_for_the_hosts_and_kept(tmp_path):
+    make_certificates(tmp_path, ["localhost", "127.0.0.1"])
+    server = x509.load_pem_x509_certificate((tmp_path / "server.pem").read_bytes())
+    authority = x509.load_pem_x509_certificate((tmp_path / "ca.pem").read_bytes())
+    server.verify_directly_issued_by(authority)
+    names = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["localhost"]
+    assert [str(ip) for ip in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1"]
+    before = (tmp_path / "server.key").read_bytes()
+    make_certificates(tmp_path, ["localhost"])
+    assert (tmp_path / "server.key").read_bytes() == before
+
+
+def test_private_keys_are_their_owners_alone(tmp_path):
+    make_certificates(tmp_path, ["localhost"])
+    make_node_key(tmp_path / "node.key")
+    for name in ("server.key", "node.key"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+    assert (
+        load_ssh_private_key((tmp_path / "node.key").read_bytes(), None).curve.name == "secp384r1"
+    )
+
+
+def test_only_the_shim_is_run():
+    check_shim(bundle(**FILES))
+    for alien in ({**FILES, "more.py": ""}, {**FILES, "shim.py": "import os"}):
+        with pytest.raises(PermissionError, match="carries code of its own"):
+            check_shim(bundle(**alien))
+
+
+@pytest.mark.parametrize("name", guards.STARTERS)
+def test_flowers_app_starters_install_by_the_name_that_is_guarded(name):
+    from importlib import import_module
+
+    starter = import_module(guards.STARTERS[name])
+    run = getattr(starter, guards.STARTERS[name].rpartition(".")[2])
+    assert "install_from_fab" in run.__code__.co_names
+    install = starter.install_from_fab
+    try:
+        guards.guard(starter)
+        with pytest.raises(PermissionError):
+            starter.install_from_fab(bundle(**FILES, alien=""))
+    finally:
+        starter.install_from_fab = install
+
+
+def test_a_missing_key_is_named_before_anything_starts(tmp_path):
+    make_certificates(tmp_path, ["localhost"])
+    with pytest.raises(SettingError, match=r"north\.pub: no such file; docs/deployment.md"):
+        Link(tmp_path / "server", Address(tmp_path), {"north": tmp_path / "north.pub"})
+    assert not (tmp_path / "server").exists()
+
+
+def test_a_taken_port_is_named(tmp_path):
+    make_certificates(tmp_path, ["localhost"])
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingError, match=f"flower.port={port}: Address already in use"):
+            Link(tmp_path, Address(tmp_path, port=port), {})
+
+
+@pytest.fixture
+def carrier(tmp_path):
+    carrier = local_flower(Clerk(tmp_path), ["north"], tmp_path / "flower")
+    yield carrier
+    carrier.close()
+
+
+def hello(carrier, within_s=240):
+    """How long an answer takes, while what dies is started again."""
+    start = time.monotonic()
+    carrier.send("north", b"hello")
+    (parcel,) = carrier.poll(within_s)
+    assert parcel.body == b"north " + digest(b"hello")
+    return time.monotonic() - start
+
+
+def test_a_run_with_code_of_its_own_is_refused(carrier, tmp_path):
+    hello(carrier)
+    app, trace = tmp_path / "app", tmp_path / "trace"
+    write_shim(app)
+    with (app / "shim.py").open("a") as shim:
+        shim.write(f"open({str(trace)!r}, 'w')\n")
+    alien = carrier.link.flwr.run(app)
+    end = time.monotonic() + 60
+    while "carries code" not in (told := details(carrier, alien)) and time.monotonic() < end:
+        time.sleep(1)
+    assert "the run carries code of its own ('shim.py'); refused" in told
+    assert not trace.exists()
+    hello(carrier)
+
+
+def details(carrier, run):
+    """What Flower says of how a run ended."""
+    runs = carrier.link.flwr("list", "here")["runs"]
+    return next(found["status-details"] for found in runs if found["run-id"] == run)
+
+
+def program_of(carrier, name):
+    (found,) = [p for p in carrier.link.programs if name in getattr(p, "words", [""])[0]]
+    return found
+
+
+@pytest.mark.slow
+def test_a_node_that_is_killed_comes_back_and_gets_its_body(carrier):
+    hello(carrier)
+    carrier.send("north", b"hello")
+    os.kill(program_of(carrier, "flower-supernode").running.pid, signal.SIGKILL)
+    (parcel,) = carrier.poll(240)
+    assert parcel.body == b"north " + digest(b"hello")
+
+
+@pytest.mark.slow
+def test_a_superlink_that_is_killed_is_started_again(carrier):
+    hello(carrier)
+    os.kill(program_of(carrier, "flower-superlink").running.pid, signal.SIGKILL)
+    hello(carrier)
+
+
+@pytest.mark.slow
+def test_a_superlink_that_was_gone_for_long_gets_another_run(carrier):
+    hello(carrier)
+    link = program_of(carrier, "flower-superlink").running
+    os.kill(link.pid, signal.SIGKILL)
+    link.wait()
+    time.sleep(90)
+    hello(carrier)
+
+
+@pytest.mark.slow
+def test_a_relay_that_is_killed_is_replaced(carrier):
+    hello(carrier)
+    (relay,) = [
+        process
+        for process in psutil.process_iter()
+        if "flwr-serverapp" in " ".join(process.cmdline())
+        and str(carrier.link.home) in process.environ().get("FLWR_HOME", "")
+    ]
+    relay.kill()
+    hello(carrier)
