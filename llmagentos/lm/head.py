@@ -48,7 +48,7 @@ class TargetScore:
         """Negative log-likelihood of each target, ``(n,)`` float32; it can be differentiated."""
         head, outputs = self._head_and_outputs(batch)
         if outputs.requires_grad and keeps_no_logits(head):
-            nll: Tensor = TargetLoss.apply(outputs, batch.targets, head, self.chunk)
+            nll: Tensor = cast("Any", TargetLoss).apply(outputs, batch.targets, head, self.chunk)
             return nll
         return self._by_chunk(head, outputs, batch.targets, _nll)
 

@@ -51,7 +51,8 @@ class StackedAdapter:
     def _pieces(self, matrix: Tensor) -> dict[str, Tensor]:
         """Views of a matrix's columns as the tensors that the layout names, ``(n, ...)``."""
         sizes = [prod(shape) for shape in self._layout.shapes]
-        named = zip(self._layout.names, self._layout.shapes, matrix.split(sizes, 1), strict=True)
+        pieces = torch.split(matrix, sizes, dim=1)
+        named = zip(self._layout.names, self._layout.shapes, pieces, strict=True)
         return {name: piece.view(len(matrix), *shape) for name, shape, piece in named}
 
     @contextmanager
