@@ -70,7 +70,7 @@ def flush(
         **training_facts(members, updates, asked),
     )
     journal.close_round(advanced, asdict(report))
-    return advanced, report
+    return journal.state(), report
 
 
 def fill(state: ServerState, post: "OpenTasks", parts: Federation) -> None:

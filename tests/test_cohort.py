@@ -94,6 +94,16 @@ def test_a_round_ends_where_it_ends_one_by_one(name) -> None:
             assert together.metrics[metric] == pytest.approx(alone.metrics[metric], rel=1e-4)
 
 
+@pytest.mark.parametrize("name", ["adamw", "checkpointed", "accumulated"])
+def test_dropout_is_an_agents_own_whoever_trains_beside_it(name) -> None:
+    training = one_by_one(target_modules=["all-linear"], dropout=0.3)
+    given = tasks(training, steps=4, **ROUNDS[name])
+    for alone, together in both(given, training):
+        assert distance(alone, together) < 1e-3
+    (pair,) = CohortTrainer(training, 8).fit(given[:2])
+    assert distance(training.update(given[1]), pair[1]) < 1e-3
+
+
 def test_agents_may_differ_in_steps_rates_pull_and_clipping() -> None:
     training = one_by_one()
     special = {"steps": 2, "mu": 3.0}, {"steps": 6, "lr": 3e-2}, {"steps": 4, "clip": 0.01}

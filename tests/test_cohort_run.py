@@ -6,11 +6,12 @@ import signal
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from llmagentos.lm.lora import attach, layout_of
-from llmagentos.lm.memory import agents_within, pass_bytes
+from llmagentos.lm.memory import agent_bytes, agents_within, pass_bytes
 from llmagentos.lm.models import load_base
 from llmagentos.lm.obstacle import obstacle
 from llmagentos.lm.precision import accelerator_for
@@ -26,7 +27,7 @@ from llmagentos.settings import (
     ServerSettings,
 )
 from tests.crashing import exit_code_of, tune
-from tests.lm_world import CPU, SILOS, trainer
+from tests.lm_world import CPU, SILOS, fit_task, trainer
 from tests.test_recipe import bits, metrics, words_for
 
 COHORT = ["--trainer", "cohort", "--cohort.agents", "3", "--lora.dropout", "0.1"]
@@ -106,12 +107,37 @@ def test_a_number_of_agents_overrides_the_budget():
 
 
 def test_a_budget_holds_what_every_agent_adds():
-    config = SimpleNamespace(num_attention_heads=2, num_hidden_layers=3, hidden_size=10)
+    training = trainer()
     asked = replace(settings(), model=replace(settings().model, dtype="float32"))
-    each = 3 * 128 * (34 * 10 + 5 * 2 * 64) * 2
-    assert pass_bytes(config, asked) == each
-    assert agents_within(4.5 * (each + 24 * 100), config, asked, 100) == 4
-    assert agents_within(1, config, asked, 100) == 1
+    kept = pass_bytes(training.bench, rows=2, tokens=64)
+    each = agent_bytes(training.bench, asked)
+    assert each == 24 * training.layout.size + kept
+    assert agents_within(4.5 * each, each) == 4
+    assert agents_within(1, each) == 1
+
+
+def test_a_pass_keeps_what_its_layers_need_and_no_weights():
+    training = trainer()
+    config = training.bench.model.config
+    two, four = (pass_bytes(training.bench, rows=2, tokens=tokens) for tokens in (32, 64))
+    assert four == pytest.approx(2 * two, rel=0.05)
+    values = config.num_hidden_layers * 128 * (config.hidden_size + config.intermediate_size)
+    assert 4 * values < four < 16 * 4 * values
+
+
+def test_a_pass_that_is_tried_changes_no_bit_of_the_training():
+    training, fresh = trainer(dropout=0.2), trainer(dropout=0.2)
+    agent_bytes(training.bench, settings())
+    ours, theirs = (each.update(fit_task(each.layout)) for each in (training, fresh))
+    assert np.array_equal(ours.vectors["delta"], theirs.vectors["delta"])
+
+
+def test_checkpointing_leaves_room_for_more_agents():
+    training = trainer()
+    plain = settings()
+    again = replace(plain, local=replace(plain.local, gradient_checkpointing=True))
+    sizes = [agent_bytes(training.bench, each) for each in (plain, again)]
+    assert sizes[1] < sizes[0]
 
 
 def test_what_stands_in_the_way_is_said_and_recorded(caplog):

@@ -9,6 +9,7 @@ from llmagentos.errors import SettingError
 from llmagentos.lm.batches import target_tokens
 from llmagentos.lm.schedule import Step, learning_rate, row_order, step_weight, steps_of_round
 from llmagentos.messages import Task, Update, answer
+from llmagentos.seeds import seed_of
 from llmagentos.settings import LocalSettings
 from llmagentos.settings.checks import require
 
@@ -27,11 +28,13 @@ class Assignment:
     trained: slice
 
     def steps(self) -> list[Step]:
-        """The steps of the round: which rows, and at which learning rate."""
+        """The steps of the round: which rows, at which learning rate, drawing from which seed."""
         task, settings, rows = self.task, self.settings, self.silo.train
         count = settings.steps * settings.accumulation * settings.batch
         order = row_order(task.seed, task.agent, len(rows), (task.round - 1) * count, count)
-        return steps_of_round(settings, rows, order, self.rates)
+        purpose = task.seed, "dropout", task.agent, task.round
+        seeds = [seed_of(*purpose, step) for step in range(settings.steps)]
+        return steps_of_round(settings, rows, order, self.rates, seeds)
 
     @property
     def rates(self) -> list[float]:

@@ -26,8 +26,9 @@ SHARED = ("batch", "accumulation", "optimizer", "gradient_checkpointing")
 class CohortTrainer:
     """Answers fit tasks of up to ``agents`` agents at a time, and evaluations one by one.
 
-    Each agent ends where ``one_by_one`` takes it, to rounding; dropout alone is drawn otherwise,
-    for a group as a whole, from the seed, the round and the names of its agents.
+    Each agent ends where ``one_by_one`` takes it, to rounding, its dropout included. Only what a
+    base model drops by itself is drawn for a group as a whole, from the seed, the round and the
+    names of its agents.
     """
 
     def __init__(self, one_by_one: LoraTrainer, agents: int) -> None:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from llmagentos import kernels
 from llmagentos.lm.batches import collate, target_tokens
+from llmagentos.lm.dropout import share_of
 from llmagentos.lm.schedule import Step
 from llmagentos.lm.stacked import StackedAdapter
 from llmagentos.lm.workbench import OPTIMIZERS, Workbench
@@ -53,7 +54,9 @@ def backward(bench: Workbench, stack: StackedAdapter, steps: Sequence[Step]) -> 
     device = stack.values.device
     tokens = torch.tensor([sum(map(target_tokens, step.passes)) for step in steps], device=device)
     losses = torch.zeros(len(steps), device=device)
-    for shares in zip(*(step.passes for step in steps), strict=True):
+    for number, shares in enumerate(zip(*(step.passes for step in steps), strict=True)):
+        drawing = zip(shares, steps, strict=True)
+        bench.draws.expect([share_of(rows, step.seed, number, 0) for rows, step in drawing])
         batch = collate([row for share in shares for row in share], device)
         stack.expect(len(steps), batch.ids.numel())
         with bench.accelerator.autocast():

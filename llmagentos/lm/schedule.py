@@ -17,10 +17,11 @@ from llmagentos.settings import LocalSettings
 
 @dataclass(frozen=True)
 class Step:
-    """One optimizer step: its learning rate and the rows of each of its forward passes."""
+    """One optimizer step: its learning rate, the rows of each of its forward passes, and a seed."""
 
     lr: float
     passes: tuple[tuple[Row, ...], ...]
+    seed: int
 
 
 def learning_rate(settings: LocalSettings, round_: int, step: int, horizon: int) -> float:
@@ -62,11 +63,15 @@ def row_order(seed: int, agent: str, rows: int, start: int, count: int) -> NDArr
 
 
 def steps_of_round(
-    settings: LocalSettings, rows: Sequence[Row], order: NDArray[np.int64], rates: Sequence[float]
+    settings: LocalSettings,
+    rows: Sequence[Row],
+    order: NDArray[np.int64],
+    rates: Sequence[float],
+    seeds: Sequence[int],
 ) -> list[Step]:
-    """A round's steps, from the row numbers and the learning rates that belong to it."""
+    """A round's steps, from the row numbers, learning rates and seeds that belong to it."""
     shape = (settings.steps, settings.accumulation, settings.batch)
     return [
-        Step(lr, tuple(tuple(rows[i] for i in pass_) for pass_ in passes))
-        for lr, passes in zip(rates, order.reshape(shape), strict=True)
+        Step(lr, tuple(tuple(rows[i] for i in pass_) for pass_ in passes), seed)
+        for lr, passes, seed in zip(rates, order.reshape(shape), seeds, strict=True)
     ]

@@ -29,23 +29,31 @@ class StackedAdapter:
         self.anchors = anchors
         self.values = anchors.clone()
         self.gradient = torch.zeros_like(anchors)
-        sizes = [prod(shape) for shape in layout.shapes]
-        pieces = zip(
-            torch.split(self.values, sizes, dim=1), layout.names, layout.shapes, strict=True
-        )
-        self._factors = {
-            name: piece.view(-1, *shape).requires_grad_() for piece, name, shape in pieces
-        }
+        self._layout = layout
+        self._factors: dict[str, Tensor] = {}
+        self._gradients: list[Tensor] = []
         self._agents, self._positions = 0, 0
 
     def expect(self, agents: int, positions: int) -> None:
         """The next batch has this many positions, of the first so many agents."""
+        if agents != self._agents:
+            values = self._pieces(self.values[:agents])
+            self._factors = {name: piece.requires_grad_() for name, piece in values.items()}
+            self._gradients = list(self._pieces(self.gradient[:agents]).values())
         self._agents, self._positions = agents, positions
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradient of a scalar to the rows of the agents that it depends on."""
-        gradients = torch.autograd.grad(loss, list(self._factors.values()))
-        self.gradient += torch.cat([gradient.flatten(1) for gradient in gradients], dim=1)
+        """Add the gradient of a scalar to the rows of the agents in the batch."""
+        found = torch.autograd.grad(loss, list(self._factors.values()))
+        for rows, gradient in zip(self._gradients, found, strict=True):
+            rows.add_(gradient)
+
+    def _pieces(self, matrix: Tensor) -> dict[str, Tensor]:
+        """Views of a matrix's columns as the tensors that the layout names, ``(n, ...)``."""
+        sizes = [prod(shape) for shape in self._layout.shapes]
+        pieces = torch.split(matrix, sizes, dim=1)
+        named = zip(self._layout.names, self._layout.shapes, pieces, strict=True)
+        return {name: piece.view(len(matrix), *shape) for name, shape, piece in named}
 
     @contextmanager
     def on(self, model: PeftModel) -> Iterator[None]:
@@ -62,15 +70,15 @@ class StackedAdapter:
     def _forward_of(self, name: str, layer: LoraLayer) -> Forward:
         """What a layer does to ``(..., in)``: ``base(x) + scale * B A drop(x)``, agent by agent."""
         base, drop, scale = layer.base_layer, layer.lora_dropout[ADAPTER], layer.scaling[ADAPTER]
-        a, b = self._factors[f"{name}.lora_A.weight"], self._factors[f"{name}.lora_B.weight"]
 
         def forward(x: Tensor) -> Tensor:
             if x.numel() != self._positions * x.shape[-1]:
                 raise RuntimeError(f"{name} is given other positions than all those of the batch")
+            a, b = (self._factors[f"{name}.lora_{factor}.weight"] for factor in "AB")
             inputs = x.reshape(self._agents, -1, x.shape[-1])
             out: Tensor = base(inputs)
-            low = drop(inputs.to(a.dtype)) @ a[: self._agents].mT
-            wide = torch.baddbmm(out.to(low.dtype), low, b[: self._agents].mT, alpha=scale)
+            low = drop(inputs.to(a.dtype)) @ a.mT
+            wide = out.to(low.dtype).baddbmm_(low, b.mT.to(low.dtype), alpha=scale)
             return wide.to(out.dtype).view(*x.shape[:-1], out.shape[-1])
 
         return forward

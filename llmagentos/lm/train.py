@@ -8,6 +8,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from llmagentos import kernels
 from llmagentos.lm.batches import collate, target_tokens
+from llmagentos.lm.dropout import share_of
 from llmagentos.lm.pull import Pull
 from llmagentos.lm.schedule import Step
 from llmagentos.lm.workbench import Workbench
@@ -48,8 +49,10 @@ def backward(bench: Workbench, step: Step) -> Tensor:
     """This process's part of a step's loss, ``()``; its gradient is added to the flat one."""
     tokens = sum(map(target_tokens, step.passes))
     loss = torch.zeros((), device=bench.flat.vector.device)
-    for rows in map(bench.share, step.passes):
+    process = bench.accelerator.process_index
+    for number, rows in enumerate(map(bench.share, step.passes)):
         if rows:
+            bench.draws.expect([share_of(rows, step.seed, number, process)])
             with bench.accelerator.autocast():
                 nll = bench.score(collate(rows, loss.device)).sum()
             bench.accelerator.backward(nll / tokens)

@@ -13,14 +13,15 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from llmagentos.corpus import Row
+from llmagentos.lm.dropout import Draws
 from llmagentos.lm.flat import FlatAdapter
 from llmagentos.lm.head import TargetScore
 from llmagentos.lm.lora import parameters_by_name
 from llmagentos.settings import LocalSettings
 
 OPTIMIZERS: Mapping[str, Callable[[list[dict[str, Any]]], torch.optim.Optimizer]] = {
-    "adamw": torch.optim.AdamW,
-    "sgd": torch.optim.SGD,
+    "adamw": partial(torch.optim.AdamW, fused=True),
+    "sgd": partial(torch.optim.SGD, fused=True),
 }
 """``local.optimizer`` to an optimizer of parameter groups."""
 
@@ -36,6 +37,7 @@ class Workbench:
         self.accelerator = accelerator
         self.flat = FlatAdapter(parameters_by_name(model))
         self.score = TargetScore(model)
+        self.draws = Draws(model)
         scaler = accelerator.scaler
         self._loss_scale = None if scaler is None else scaler.state_dict()
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)

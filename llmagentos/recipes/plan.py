@@ -12,7 +12,8 @@ from llmagentos.aggregation import METHODS, aggregated
 from llmagentos.codecs import codec_of
 from llmagentos.corpus import heterogeneity
 from llmagentos.lm.head import LARGEST_CHUNK
-from llmagentos.lm.memory import PER_ADAPTER, pass_bytes
+from llmagentos.lm.memory import agent_bytes
+from llmagentos.lm.trainer import LoraTrainer
 from llmagentos.recipes.command import flat_settings
 from llmagentos.recipes.session import Session
 from llmagentos.report import silo_table
@@ -60,7 +61,7 @@ def agents_in_round(session: Session) -> int:
 def memory_bytes(session: Session) -> int:
     """A rough peak: libraries, weights, adapter and optimizer, activations and logits of a pass.
 
-    The layers' part as ``pass_bytes`` estimates it, for every agent that trains side by side.
+    The layers' part as ``agent_bytes`` counts it, for every agent that trains side by side.
     """
     settings = session.settings
     config = session.base.model.config.get_text_config()
@@ -68,8 +69,9 @@ def memory_bytes(session: Session) -> int:
     tokens = settings.local.batch * settings.corpus.max_tokens
     beside = min(settings.cohort.agents or 1, agents_in_round(session))
     logits: int = 2 * 4 * min(beside * tokens * config.vocab_size, LARGEST_CHUNK)
-    an_agent = PER_ADAPTER * session.layout.size + pass_bytes(config, settings)
-    return LIBRARIES_BYTES + weights + beside * an_agent + logits
+    trainer = session.trainer
+    single = trainer if isinstance(trainer, LoraTrainer) else trainer.one_by_one
+    return LIBRARIES_BYTES + weights + beside * agent_bytes(single.bench, settings) + logits
 
 
 def _pairs(title: str, rows: Mapping[str, str]) -> Table:

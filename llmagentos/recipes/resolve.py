@@ -4,9 +4,9 @@ import logging
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from llmagentos.lm.memory import agents_within
+from llmagentos.lm.memory import agent_bytes, agents_within
 from llmagentos.lm.model_adapter import adapter_settings
 from llmagentos.lm.models import choose_device, choose_dtype
 from llmagentos.lm.obstacle import obstacle
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 SMALL_PASS = {"cpu": 128, "cuda": 4096}
 """Positions of one agent's forward pass up to which a batch of many agents is clearly faster: on a
-CPU its matrix products are then narrow, on a GPU its kernels short."""
+CPU its matrix products are then narrow, on a GPU its kernels short. That of the GPU is a guess."""
 
 
 def resolved(settings: RunSettings) -> RunSettings:
@@ -59,8 +59,8 @@ def with_trainer(settings: RunSettings, single: LoraTrainer) -> RunSettings:
     """The settings with ``trainer`` and ``cohort.agents`` decided too, for a loaded model.
 
     ``trainer``: cohort where an agent's pass is small, see ``SMALL_PASS``. ``cohort.agents``: as
-    many as ``cohort.memory_gb`` holds. Where agents cannot train side by side it is single, and
-    the log says why if cohort was asked for.
+    many as ``cohort.memory_gb`` holds, by one trial pass. Where agents cannot train side by side
+    it is single, and the log says why if cohort was asked for.
     """
     against = _apart(settings) or obstacle(single)
     if settings.trainer == "cohort" and against:
@@ -70,9 +70,9 @@ def with_trainer(settings: RunSettings, single: LoraTrainer) -> RunSettings:
     wanted = settings.trainer == "cohort" or (settings.trainer == "auto" and small)
     if against or not wanted:
         return replace(settings, trainer="single")
-    config = cast("Any", single.bench.model.get_base_model()).config.get_text_config()
-    budget = settings.cohort.memory_gb * 1e9
-    agents = settings.cohort.agents or agents_within(budget, config, settings, single.layout.size)
+    agents = settings.cohort.agents or agents_within(
+        settings.cohort.memory_gb * 1e9, agent_bytes(single.bench, settings)
+    )
     return replace(settings, trainer="cohort", cohort=replace(settings.cohort, agents=agents))
 
 

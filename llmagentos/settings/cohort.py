@@ -11,7 +11,7 @@ class CohortSettings:
 
     agents: int | None = None
     """Agents side by side; as many as ``memory_gb`` holds unless given. Recorded: it changes the
-    last bits, and with dropout the draws."""
+    last bits."""
     memory_gb: float = 2.0
     """Memory for what the agents side by side keep, beyond the base model."""
 

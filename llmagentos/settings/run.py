@@ -62,7 +62,7 @@ class RunSettings:
     rank; see docs/aggregation.md."""
     engine: Literal["in_process", "processes", "ray", "flower"] = "in_process"
     """Where agents train: in the server's process; each in a process of its own; on a Ray cluster
-    of one owner; or over Flower. The last three need the extra of their name."""
+    of one owner; or over Flower. The last three need the extras agents, ray and flower."""
     ray: RaySettings = RaySettings()
     """Ray."""
     flower: FlowerSettings = FlowerSettings()
