@@ -127,7 +127,8 @@ def gap(steady: dict[str, float]) -> str:
     }
     whole = steady["flower"] - steady["cohort"]
     shares = ", ".join(f"{name} {part / whole:.0%}" for name, part in steps.items())
-    return f"Of the {whole:.2f} s between Flower's steady round, one client at a time, and ours: {shares}."
+    between = "Flower's steady round, one client at a time, and ours"
+    return f"Of the {whole:.2f} s between {between}: {shares}."
 
 
 def main() -> None:
