@@ -48,7 +48,8 @@ class TargetScore:
         """Negative log-likelihood of each target, ``(n,)`` float32; it can be differentiated."""
         head, outputs = self._head_and_outputs(batch)
         if outputs.requires_grad and keeps_no_logits(head):
-            nll: Tensor = TargetLoss.apply(outputs, batch.targets, head, self.chunk)
+            given = outputs, batch.targets, head, self.chunk
+            nll: Tensor = TargetLoss.apply(*given)  # type: ignore[no-untyped-call]
             return nll
         return self._by_chunk(head, outputs, batch.targets, _nll)
 
