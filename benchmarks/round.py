@@ -127,8 +127,8 @@ def gap(steady: dict[str, float]) -> str:
     }
     whole = steady["flower"] - steady["cohort"]
     shares = ", ".join(f"{name} {part / whole:.0%}" for name, part in steps.items())
-    between = "Flower's steady round, one client at a time, and ours"
-    return f"Of the {whole:.2f} s between {between}: {shares}."
+    between = "between Flower's steady round, one client at a time, and ours"
+    return f"Of the {whole:.2f} s {between}: {shares}."
 
 
 def main() -> None:

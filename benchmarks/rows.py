@@ -1,7 +1,10 @@
 """The same rows, weights and clock in every process of a benchmark; needs NumPy alone."""
 
+import json
 import os
 import platform
+import resource
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +61,33 @@ def seconds(work: Callable[[], object], threads: int) -> float:
     start = clock()
     work()
     return clock() - start
+
+
+def faults(work: Callable[[], object]) -> int:
+    """Pages that the work touches for the first time."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    work()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+Peer = tuple[Callable[[], Any], Callable[[Any], NDArray[Any]]]
+"""A peer's aggregation, which is timed, and how its result reads as one vector, which is not."""
+
+
+def serve(version: str, make: Callable[[Rows, list[int]], dict[str, Peer]]) -> None:
+    """Answers for a peer in its own environment: ``sys.argv`` has agents, values and threads.
+
+    The first line out is JSON: version, and by name relative error and page faults. Then every
+    line in is a name, and the answer is the seconds that it took.
+    """
+    agents, values, threads = map(int, sys.argv[1:])
+    rows, examples = cohort(agents, values)
+    peers, truth = make(rows, examples), exact(rows, examples)
+    errors = {name: error(flat(work()), truth) for name, (work, flat) in peers.items()}
+    touched = {name: faults(work) for name, (work, _) in peers.items()}
+    print(json.dumps({"version": version, "errors": errors, "faults": touched}), flush=True)
+    for line in sys.stdin:
+        print(seconds(peers[line.strip()][0], threads), flush=True)
 
 
 def spread(times: list[float]) -> str:

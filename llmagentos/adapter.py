@@ -54,6 +54,12 @@ class Layout:
         """Where each tensor ends in the vector."""
         return tuple(accumulate(prod(shape) for shape in self.shapes))
 
+    @cached_property
+    def places(self) -> dict[str, slice]:
+        """Where each tensor lies in the vector, by name."""
+        starts = (0, *self.ends)
+        return {n: slice(a, b) for n, a, b in zip(self.names, starts, self.ends, strict=False)}
+
     @property
     def size(self) -> int:
         """Number of values d."""
@@ -89,6 +95,11 @@ class Layout:
 
         shapes = tuple(map(at_rank, self.names, self.shapes))
         return Layout(self.names, shapes, tuple(replace(pair, rank=rank) for pair in self.pairs))
+
+    def fitting(self, vector: Vector) -> "Layout":
+        """The layout at the rank that a vector has; all its tensors are factors."""
+        assert len(self.roles) == len(self.names)
+        return self.ranked(len(vector) // self.ranked(1).size)
 
     def split(self, vector: Vector) -> dict[str, Vector]:
         """Views of a ``(d,)`` vector, by name and in shape."""

@@ -52,7 +52,9 @@ def flush(
     members = sorted(journal.waiting()[: parts.plan.buffer], key=lambda a: a.update.agent)
     journal.decide(state.round, [answer.update.agent for answer in members])
     task = task_for(members[0].update.agent, "fit", state, parts)
-    updates = aged(weighted(members, task, len(parts.engine.roster)), members, state, parts)
+    asked = {answer.update.agent: task for answer in members}
+    combined = weighted(members, asked, state.adapter, len(parts.engine.roster))
+    updates = aged(combined, members, state, parts)
     advanced = parts.strategy.advance(state, parts.strategy.combine(state, updates))
     check_finite(advanced)
     report = RoundReport(
@@ -64,10 +66,11 @@ def flush(
         update_norm=change_norm(state, advanced),
         refused=journal.refused_meanwhile(len(members)),
         staleness={a.update.agent: state.round - a.update.round for a in members},
-        **training_facts(members, updates, task),
+        product_error=None,
+        **training_facts(members, updates, asked),
     )
     journal.close_round(advanced, asdict(report))
-    return advanced, report
+    return journal.state(), report
 
 
 def fill(state: ServerState, post: "OpenTasks", parts: Federation) -> None:

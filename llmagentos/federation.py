@@ -8,8 +8,12 @@ from dataclasses import asdict, dataclass, field
 from math import ceil, fsum
 from typing import Any
 
+import numpy as np
+
 from llmagentos import kernels
-from llmagentos.codecs import asked_codec, codec_of, read_all
+from llmagentos.adapter import Adapter, refit
+from llmagentos.aggregation import product_error
+from llmagentos.codecs import Row, asked_codec, codec_of, read_all
 from llmagentos.engines import Engine
 from llmagentos.errors import Damaged, DivergedError, QuorumError, Refused
 from llmagentos.gate import admit, cap_weights
@@ -81,7 +85,8 @@ def play_round(state: ServerState, parts: Federation) -> tuple[ServerState, Roun
     tasks = [task_for(a, "fit", state, parts) for a in strategy.sample(parts.engine.roster, rng)]
     ask(tasks, parts)
     members = decide(state.round, len(tasks), parts)
-    updates = weighted(members, tasks[0], len(parts.engine.roster))
+    asked = {task.agent: task for task in tasks}
+    updates = weighted(members, asked, state.adapter, len(parts.engine.roster))
     advanced = strategy.advance(state, strategy.combine(state, updates))
     check_finite(advanced)
     losses = {a: found["loss"] for a, found in measure("evaluate", advanced, parts).items()}
@@ -92,8 +97,9 @@ def play_round(state: ServerState, parts: Federation) -> tuple[ServerState, Roun
         seconds=round(parts.clock() - start, 3),
         bytes_down=sum(vector.nbytes for task in tasks for vector in task.vectors.values()),
         update_norm=change_norm(state, advanced),
+        product_error=product_error(state, updates, advanced, tasks[0]),
         refused=journal.refusals(state.round, "fit"),
-        **training_facts(members, updates, tasks[0]),
+        **training_facts(members, updates, asked),
     )
     journal.close_round(advanced, asdict(report))
     return journal.state(), report
@@ -120,16 +126,19 @@ def measure(kind: Kind, state: ServerState, parts: Federation) -> dict[str, Mapp
 
 def task_for(agent: str, kind: Kind, state: ServerState, parts: Federation) -> Task:
     """What an agent is asked; an evaluation carries the number of rounds that were played."""
+    receipt = parts.journal.receipt(agent, state.round)
+    vectors = parts.strategy.dispatch(state, agent)
+    given = parts.strategy.share(state, vectors, agent, receipt)
     return Task(
         run=parts.plan.run,
         round=state.round if kind == "fit" else state.round - 1,
         kind=kind,
         agent=agent,
-        vectors=parts.strategy.dispatch(state, agent),
-        layout=state.adapter.layout,
+        vectors=given.vectors,
+        layout=given.layout,
         seed=parts.plan.seed,
-        receipt=parts.journal.receipt(agent, state.round),
-        settings=told(agent, kind, parts),
+        receipt=receipt,
+        settings={**told(agent, kind, parts), **given.told},
     )
 
 
@@ -221,22 +230,36 @@ def decide(round_: int, asked: int, parts: Federation) -> list[Answer]:
     return answers
 
 
-def weighted(answers: Sequence[Answer], task: Task, enrolled: int) -> Step:
+def weighted(
+    answers: Sequence[Answer], asked: Mapping[str, Task], anchor: Adapter, enrolled: int
+) -> Step:
     """The deltas as rows in the order of their agents' names, with their shares.
 
-    They are coded as the task asked, and mapped from their files; so is what came beside them.
-    ``enrolled`` agents could have been drawn.
+    They are coded as the tasks asked, and mapped from their files; so is what came beside them. One
+    of another rank than the global adapter's becomes a row of its rank. ``enrolled`` agents could
+    have been drawn.
     """
-    codec, size = codec_of(asked_codec(task.settings)), task.layout.size
     capped = cap_weights({a.update.agent: a.update.weight for a in answers})
     total = fsum(capped.values())
     weights = tuple(weight / total for weight in capped.values())
-    rows = [read_all(codec, answer.update.vectors, task.carried, size) for answer in answers]
+    rows = [rows_of(answer, asked[answer.update.agent], anchor) for answer in answers]
+    beside = asked[answers[0].update.agent].carried[1:]
     return Step(
-        rows=[row["delta"] for row in rows],
+        rows=[row["delta"] for row, _ in rows],
         weights=weights,
-        squared_norms=tuple(answer.squared_norm for answer in answers),
+        squared_norms=tuple(squared_norm for _, squared_norm in rows),
         metrics=[answer.update.metrics for answer in answers],
-        beside={name: Step([row[name] for row in rows], weights) for name in task.carried[1:]},
+        beside={name: Step([row[name] for row, _ in rows], weights) for name in beside},
         share=len(answers) / enrolled,
     )
+
+
+def rows_of(answer: Answer, task: Task, anchor: Adapter) -> tuple[dict[str, Row], float]:
+    """An agent's vectors by name, and the squared norm of its change of the global adapter."""
+    codec = codec_of(asked_codec(task.settings))
+    rows = read_all(codec, answer.update.vectors, task.carried, task.values)
+    if task.layout == anchor.layout:
+        return rows, answer.squared_norm
+    local = task.vectors["adapter"] + np.asarray(rows["delta"], np.float32)
+    widened = refit(local, task.layout, anchor.layout) - anchor.vector
+    return {**rows, "delta": widened}, kernels.inspect(widened).squared_norm

@@ -36,9 +36,9 @@ def admit(answer: Update | Failure, task: Task, heaviest: float = inf) -> float:
 
 def _check_vectors(update: Update, task: Task, heaviest: float) -> float:
     """The squared norm of the delta, once layout, weight and all values are found sane."""
-    size = task.layout.size
+    size = task.values
     if update.layout != task.layout.hash:
-        raise Refused(f"its layout is not the dispatched one of {size} values")
+        raise Refused(f"its layout is not the dispatched one of {task.layout.size} values")
     if not 0 < update.weight <= heaviest:
         raise Refused(f"weight {update.weight:g} is not in (0, {heaviest:g}]")
     _check_steps(update, task)

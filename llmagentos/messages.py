@@ -20,11 +20,13 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 class Task:
     """What one agent is asked to do, with the vectors that it needs.
 
-    ``vectors["adapter"]`` is the global adapter, ``(d,)`` float32 in the order of ``layout``.
+    ``vectors["adapter"]`` is the global adapter, ``(d,)`` float32 in the order of ``layout``, and
+    ``residual`` what a method adds to the base beside it, in the same layout at a rank of its own.
     ``settings`` says how: for ``fit`` the fields of ``LocalSettings``, and ``codec`` with those of
-    ``CodecSettings``; for the two evaluations ``rows`` and ``batch``. ``seed`` is the run's, and
-    what is drawn comes from it with agent and round. ``receipt`` is the last round of this agent
-    that was counted.
+    ``CodecSettings``; for the two evaluations ``rows`` and ``batch``; for all of them, where a
+    method says so, which part is ``trained``, which is ``sent``, and which the adapter was
+    ``given`` of. ``seed`` is the run's, and what is drawn comes from it with agent and round.
+    ``receipt`` is the last round of this agent that was counted.
 
     Some strategies tell more: ``correction`` names what the agent adds to its gradients,
     ``beside`` the vectors that it sends beside the delta, and ``normalised`` asks for the metric
@@ -42,6 +44,16 @@ class Task:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def sent(self) -> slice:
+        """Where the values lie that the answer's change has: all of them unless the task says."""
+        return self.layout.part(self.settings.get("sent", "both"))
+
+    @property
+    def values(self) -> int:
+        """How many values the answer's change has."""
+        return len(range(*self.sent.indices(self.layout.size)))
+
+    @property
     def carried(self) -> tuple[str, ...]:
         """The names of the vectors that the answer to a fit task holds."""
         return ("delta", *self.settings.get("beside", ()))
@@ -49,7 +61,8 @@ class Task:
 
 @dataclass(frozen=True)
 class Update:
-    """An agent's answer: ``vectors["delta"]`` is local minus global, ``(d,)`` float32.
+    """An agent's answer: ``vectors["delta"]`` is local minus global, float32 ``(d,)``, or
+    that of the part that the task asks for.
 
     Where the task asks for a codec, its parts stand there instead, such as ``delta.q``; vectors
     that the task wants beside it are coded alike.

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,13 @@ def write_peft_folder(folder: Path, adapter: Adapter, config: Mapping[str, Any],
         text = json.dumps(config, indent=2, sort_keys=True) + "\n"
         (part / "adapter_config.json").write_text(text, encoding="utf-8")
         (part / "README.md").write_text(card, encoding="utf-8")
+
+
+def at_rank(config: Mapping[str, Any], rank: int) -> dict[str, Any]:
+    """The ``adapter_config.json`` of an adapter of another rank and the same scale."""
+    growth = rank / config["r"]
+    alpha = config["lora_alpha"] * (sqrt(growth) if config["use_rslora"] else growth)
+    return {**config, "r": rank, "lora_alpha": alpha}
 
 
 def model_card(facts: Mapping[str, Any]) -> str:
@@ -49,6 +57,11 @@ def model_card(facts: Mapping[str, Any]) -> str:
     )
 
 
+def personal_card(agent: str, base: str, folder: str, seed: int) -> str:
+    """A model card of the adapter that one agent computes with, half of which it never sent."""
+    return PERSONAL_CARD.format(agent=_cell(agent), lines=loading_lines(base, folder, seed))
+
+
 def loading_lines(base: str, folder: str, seed: int) -> str:
     """The lines of Python that load the adapter on its base; ``seed`` is the run's."""
     if base == "tiny":
@@ -66,6 +79,17 @@ from llmagentos.lm.models import load_base
 from llmagentos.settings import ModelSettings
 base = load_base(ModelSettings(source="tiny"), seed={seed})
 model = PeftModel.from_pretrained(base.model, {folder!r})"""
+
+PERSONAL_CARD = """\
+# The adapter of {agent}
+
+Its first factors are shared by all agents of the run, its second ones are this agent's own. They
+were trained on this agent's text and sent to nobody: keep the folder where that text is.
+
+```python
+{lines}
+```
+"""
 
 CARD = """\
 ---
@@ -123,4 +147,6 @@ def _cell(text: Any) -> str:
 
 def _told(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of the training, as plain names and values."""
-    return {name: settings[name] for name in ("seed", "lora", "local", "codec", "server")}
+    return {
+        name: settings[name] for name in ("seed", "lora", "local", "codec", "aggregation", "server")
+    }

@@ -24,8 +24,10 @@ class RoundReport:
     every organisation counts alike; None without evaluation. ``norms`` are those of the
     deltas, ``cosines`` the angles between them, ``weights`` sum to 1. ``bytes_up`` counts the files
     that came in and were counted, also by agent, ``bytes_up_fp32`` what they would be without the
-    codec, ``bytes_down`` the vectors that training tasks carried. ``staleness`` is how many rounds
-    have passed since an update began, where agents are not waited for.
+    codec, ``bytes_down`` the vectors that training tasks carried. ``product_error`` is how far the
+    product of the new factors is from the mean of the agents' products, as a share of its norm.
+    ``staleness`` is how many rounds have passed since an update began, where agents are not waited
+    for.
     """
 
     round: int
@@ -42,6 +44,7 @@ class RoundReport:
     norms: Mapping[str, float]
     cosines: Mapping[str, Any]
     update_norm: float
+    product_error: float | None
     refused: Mapping[str, str]
     staleness: Mapping[str, int] = field(default_factory=dict)
 
@@ -51,15 +54,17 @@ def mean_loss(losses: Mapping[str, float]) -> float | None:
     return fmean(losses.values()) if losses else None
 
 
-def training_facts(answers: Sequence[Answer], step: Step, task: Task) -> dict[str, Any]:
+def training_facts(
+    answers: Sequence[Answer], step: Step, asked: Mapping[str, Task]
+) -> dict[str, Any]:
     """What the agents' updates say about a round."""
     names = [answer.update.agent for answer in answers]
     sizes = {name: answer.size_bytes for name, answer in zip(names, answers, strict=True)}
     losses = (answer.update.metrics.get("train_loss", nan) for answer in answers)
     return {
-        "codec": asked_codec(task.settings).name,
+        "codec": asked_codec(asked[names[0]].settings).name,
         "bytes_up": sum(sizes.values()),
-        "bytes_up_fp32": sum(as_fp32(answer, task) for answer in answers),
+        "bytes_up_fp32": sum(as_fp32(answer, asked[answer.update.agent]) for answer in answers),
         "bytes_by_agent": sizes,
         "train_loss": {n: x for n, x in zip(names, losses, strict=True) if isfinite(x)},
         "weights": dict(zip(names, step.weights, strict=True)),
@@ -71,7 +76,7 @@ def training_facts(answers: Sequence[Answer], step: Step, task: Task) -> dict[st
 def as_fp32(answer: Answer, task: Task) -> int:
     """The bytes of the answer's file if its vectors were in float32, its header as it is."""
     coded = sum(part.nbytes for part in answer.update.vectors.values())
-    return answer.size_bytes - coded + 4 * task.layout.size * len(task.carried)
+    return answer.size_bytes - coded + 4 * task.values * len(task.carried)
 
 
 def cosines(step: Step) -> list[list[float]]:

@@ -13,7 +13,8 @@ class ServerState:
     """Exactly what a checkpoint stores.
 
     ``round`` is the one to be played next, counted from 1. ``moments`` are the server
-    optimizer's, ``extra`` what a method keeps beside the adapter; all ``(d,)`` float32.
+    optimizer's, of the adapter's size or that of a part of it; ``extra`` is what a method keeps
+    beside the adapter. All are 1-D float32.
     """
 
     round: int

@@ -5,6 +5,7 @@ import os
 import signal
 from pathlib import Path
 
+from llmagentos.agent import AgentJournal
 from llmagentos.journal import Journal
 
 SERVER = multiprocessing.get_context("forkserver")
@@ -26,7 +27,8 @@ def arm(countdown, number=signal.SIGKILL):
 
     for name in ("fsync", "replace", "unlink"):
         setattr(os, name, counted(getattr(os, name)))
-    Journal._execute = counted(Journal._execute)
+    for journal in (Journal, AgentJournal):
+        journal._execute = counted(journal._execute)
 
 
 def tune(words, countdown=None, number=signal.SIGKILL):

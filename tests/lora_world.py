@@ -1,6 +1,19 @@
-"""A federation over LoRA factors without a model: agents who move to a place of their own."""
+"""A federation over LoRA factors without a model: agents that move to a place of their own."""
 
-from llmagentos.adapter import Layout, LoraPair
+from dataclasses import replace
+
+import numpy as np
+
+from llmagentos.adapter import Adapter, Layout, LoraPair, initial_vector
+from llmagentos.aggregation import aggregated
+from llmagentos.engines import InProcessEngine, with_memory
+from llmagentos.federation import Federation, Plan, run
+from llmagentos.journal import Journal
+from llmagentos.messages import Enrolled, answer
+from llmagentos.seeds import generator
+from llmagentos.settings import CodecSettings, LoraSettings, RunSettings
+from llmagentos.state import ServerState
+from llmagentos.strategies import strategy_of
 
 
 def layout_of(shapes, rank=3, scale=2.0):
@@ -14,3 +27,80 @@ def layout_of(shapes, rank=3, scale=2.0):
 
 
 LAYOUT = layout_of([(9, 8), (5, 8), (12, 9)])
+AGENTS = ("east", "north", "south")
+ROSTER = {name: Enrolled() for name in AGENTS}
+
+
+class Homing:
+    """Each agent goes half of the way to a place of its own, where it may train."""
+
+    def __init__(self):
+        self.seen = []
+
+    def fit(self, tasks):
+        for task in tasks:
+            self.seen.append(task)
+            yield [self.update(task)]
+
+    def update(self, task):
+        trained = task.layout.part(task.settings.get("trained", "both"))
+        way = np.zeros(task.layout.size, np.float32)
+        home = generator("home", task.agent).standard_normal(task.layout.size)
+        way[trained] = (0.5 * (home - task.vectors["adapter"]))[trained]
+        return answer(task, vectors={"delta": way})
+
+    def evaluate(self, task):
+        self.seen.append(task)
+        return answer(task, metrics={"loss": float(np.square(task.vectors["adapter"]).sum())})
+
+
+class Listening(InProcessEngine):
+    """Remembers every byte that came from an agent, and every task that went to it."""
+
+    def __init__(self, *parts):
+        super().__init__(*parts)
+        self.sent, self.tasks = [], []
+
+    def send(self, task):
+        self.tasks.append(task)
+        super().send(task)
+
+    def poll(self, timeout_s=None):
+        replies = super().poll(timeout_s)
+        self.sent += replies
+        return replies
+
+
+def first_state():
+    return ServerState(1, Adapter(LAYOUT, initial_vector(LAYOUT, 0)))
+
+
+def settings_of(method, *, codec=None, ranks=None, **server):
+    made = RunSettings(
+        aggregation=method,
+        codec=CodecSettings(**(codec or {})),
+        lora=LoraSettings(rank=3, ranks=ranks or {}),
+    )
+    return replace(made, server=replace(made.server, **server))
+
+
+def federation(folder, method, *, trainer=None, settings=None, rounds=3):
+    """A federation with its journal and the agents' memories in ``folder``."""
+    journal = Journal(folder)
+    settings = settings or settings_of(method)
+    remembering = with_memory(trainer or Homing(), folder / "agents")
+    told = {"codec": vars(settings.codec)}
+    plan = Plan(
+        run=journal.begin(LAYOUT, {}, first_state),
+        rounds=rounds,
+        weighting="uniform",
+        settings={"fit": told, "evaluate": {}},
+    )
+    strategy = aggregated(strategy_of(settings.server), settings)
+    return Federation(strategy, Listening(remembering, ROSTER), journal, plan)
+
+
+def played(folder, method, **options):
+    """The reports of a federation, and its parts."""
+    parts = federation(folder, method, **options)
+    return list(run(parts)), parts

@@ -1,5 +1,7 @@
 """An agent's desk: what it refuses, what it remembers, and what a killed one finds again."""
 
+import multiprocessing
+import signal
 from dataclasses import replace
 
 import pytest
@@ -12,6 +14,7 @@ from llmagentos.identity import Header, name_of, new_key, open_sealed, seal
 from llmagentos.messages import Failure, Update, decode
 from llmagentos.tasks import encode_task
 from tests.coded import ROSTER, Homing, federation
+from tests.crashing import arm
 from tests.organisations import BASE, Organisations
 from tests.test_remote import told
 
@@ -42,12 +45,15 @@ class Asked:
         }
         return Header(**(known | changes))
 
-    def ask(self, key=None, desk=None, header=(), **changes):
-        """The desk's raw answer to the task with some fields changed."""
+    def sealed(self, key=None, header=(), **changes):
+        """The task with some fields changed, in its envelope."""
         task = replace(self.task, **changes)
         key = key or self.organisations.coordinator
-        body = seal(self.header(task, **dict(header)), encode_task(task), key)
-        return (desk or self.desk).answer(body)
+        return seal(self.header(task, **dict(header)), encode_task(task), key)
+
+    def ask(self, desk=None, **asked):
+        """The desk's raw answer."""
+        return (desk or self.desk).answer(self.sealed(**asked))
 
     def reply(self, **asked):
         """The answer out of its envelope."""
@@ -158,6 +164,52 @@ def test_a_lost_answer_is_made_again_with_the_same_bits(north):
     (file,) = (home.folder / "cas").iterdir()
     file.write_bytes(b"half")
     assert north.ask(desk=north.organisations.open_desk("north")) == before
+
+
+FORK = multiprocessing.get_context("fork")
+
+
+def serve(organisations, folder, bodies, killed_at=None):
+    """Answer the bodies in a folder; kill this process before the write of that number."""
+    if killed_at is not None:
+        arm(killed_at)
+    organisations.folder = folder
+    desk = organisations.open_desk("north")
+    answers = [desk.answer(body) for body in bodies]
+    (folder / "answers").write_text(" ".join(answer.hex() for answer in answers))
+
+
+def answers_after(organisations, folder, bodies, killed_at=None):
+    """The exit code of a process of its own that serves, and what it answered if it lived."""
+    process = FORK.Process(target=serve, args=(organisations, folder, bodies, killed_at))
+    process.start()
+    process.join()
+    file = folder / "answers"
+    return process.exitcode, file.read_text().split() if file.exists() else None
+
+
+def test_an_agent_that_is_killed_at_any_write_answers_with_the_same_bytes(tmp_path):
+    north = Asked(tmp_path / "keys")
+    lossy = north.told(codec={"name": "top_k", "top_k": 0.1})
+    bodies = [
+        north.sealed(**lossy),
+        north.sealed(kind="evaluate", settings={"rows": 8, "batch": 4}),
+        north.sealed(round=2, receipt=1, **lossy),
+        north.sealed(round=3, receipt=2, **lossy),
+    ]
+    code, expected = answers_after(north.organisations, tmp_path / "calm", bodies)
+    assert code == 0
+    assert len(set(expected)) == len(bodies)
+    kills, point, alive = 0, 0, False
+    while not alive:
+        folder = tmp_path / f"at{point}"
+        code, _ = answers_after(north.organisations, folder, bodies, point)
+        alive = code == 0
+        assert code in (0, -signal.SIGKILL)
+        kills += not alive
+        assert answers_after(north.organisations, folder, bodies) == (0, expected)
+        point += 2
+    assert kills > 20
 
 
 def test_one_process_an_agent(north):

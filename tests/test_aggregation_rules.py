@@ -155,16 +155,16 @@ def test_lora_fair_without_a_ridge_is_the_projection_on_the_averaged_a():
 
 def test_hetlora_with_equal_norms_is_the_plain_average():
     one = [drawn(0), drawn(1)]
-    shares = hetlora_shares([one, one, one], [0.2, 0.3, 0.5])
+    shares = hetlora_shares([[layer] * 3 for layer in one], [0.2, 0.3, 0.5])
     assert shares == pytest.approx([0.2, 0.3, 0.5])
 
 
 def test_hetlora_weighs_by_the_norms_of_the_products():
     one = drawn(0)
     double = one._replace(b=2 * one.b)
-    assert hetlora_shares([[one], [double]], [0.5, 0.5]) == pytest.approx([1 / 3, 2 / 3])
+    assert hetlora_shares([[one, double]], [0.5, 0.5]) == pytest.approx([1 / 3, 2 / 3])
     flat = one._replace(b=0 * one.b)
-    assert hetlora_shares([[flat], [flat]], [0.25, 0.75]) == [0.25, 0.75]
+    assert hetlora_shares([[flat, flat]], [0.25, 0.75]) == [0.25, 0.75]
 
 
 def test_zero_padding_adds_products_of_unequal_ranks_in_one_frame():

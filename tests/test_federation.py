@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from llmagentos import asynchrony
 from llmagentos.codecs import pack
 from llmagentos.engines import InProcessEngine, Reply
 from llmagentos.errors import DivergedError, QuorumError
@@ -175,6 +176,27 @@ def test_damaged_answers_are_asked_for_again(tmp_path):
     (report,) = run(parts)
     assert report.refused == {}
     assert bodies[0] == bodies[1]
+
+
+class Stuttering(InProcessEngine):
+    """Says the first thing twice in one breath, cut off."""
+
+    said = False
+
+    def poll(self, timeout_s=None):
+        replies = super().poll()
+        if self.said:
+            return replies
+        self.said = True
+        return [Reply(agent, body[:-1]) for agent, body in replies] * 2
+
+
+@pytest.mark.parametrize("play", [run, asynchrony.run], ids=["rounds", "no rounds"])
+def test_a_damaged_answer_that_comes_twice_at_once_is_asked_for_again(tmp_path, play):
+    engine = Stuttering(Quadratic(), ROSTER)
+    (report,) = play(federation(tmp_path, engine=engine, strategy=fedavg(), rounds=1, buffer=2))
+    assert report.refused == {}
+    assert report.weights.keys() == CURVATURE.keys()
 
 
 def test_too_few_updates_stop_the_run_and_a_resume_asks_again(tmp_path):

@@ -167,11 +167,14 @@ def test_a_superlink_that_was_gone_for_long_gets_another_run(carrier):
 @pytest.mark.slow
 def test_a_relay_that_is_killed_is_replaced(carrier):
     hello(carrier)
-    (relay,) = [
-        process
-        for process in psutil.process_iter()
-        if "flwr-serverapp" in " ".join(process.cmdline())
-        and str(carrier.link.home) in process.environ().get("FLWR_HOME", "")
-    ]
+    (relay,) = [process for process in psutil.process_iter() if is_relay(process, carrier)]
     relay.kill()
     hello(carrier)
+
+
+def is_relay(process, carrier):
+    try:
+        ours = process.environ().get("FLWR_HOME") == str(carrier.link.home)
+        return ours and "flwr-serverapp" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False

@@ -15,6 +15,7 @@ ROWS = [
     {"asynchrony"},
     {"federation", "agent"},
     {"engines", "round_report"},
+    {"aggregation"},
     {"strategies", "gate", "identity", "journal", "memory", "lm", "publish", "report", "tasks"},
     {"messages", "progress", "state", "store"},
     {"adapter", "codecs", "corpus", "kernels"},
@@ -66,7 +67,8 @@ def test_torch_lives_in_the_model_half_only(path):
 def test_the_coordinators_half_starts_without_torch():
     code = (
         "import sys, llmagentos.federation, llmagentos.engines, llmagentos.corpus, "
-        "llmagentos.report, llmagentos.publish, llmagentos.recipes.tuning\n"
+        "llmagentos.report, llmagentos.publish, llmagentos.recipes.tuning, llmagentos.agent, "
+        "llmagentos.engines.remote, llmagentos.recipes.serving\n"
         "print(*{'torch', 'transformers', 'peft', 'datasets', 'matplotlib'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,5 +1,6 @@
 """What the kernels take and refuse, and what they promise whichever twin does the work."""
 
+import os
 import subprocess
 import sys
 
@@ -187,6 +188,25 @@ def test_the_environment_chooses_the_twin(monkeypatch):
         SettingError, match="LLMAGENTOS_INSTRUCTIONS=avx1024 is not on this machine"
     ):
         twin.chosen("avx1024", found)
+
+
+@pytest.mark.skipif(not kernels.native, reason="needs the extension")
+@pytest.mark.parametrize("name", list(twin.compiled()))
+def test_every_instruction_set_can_be_asked_for_and_gives_the_same_bits(name):
+    line = (
+        "from llmagentos import kernels; from llmagentos.kernels.twin import twin; import numpy\n"
+        "rows = list(numpy.random.default_rng(0).standard_normal((5, 3000), numpy.float32))\n"
+        "print(twin.name, kernels.weighted_sum(rows, [0.2] * 5).vector.tobytes().hex())"
+    )
+    rows = list(np.random.default_rng(0).standard_normal((5, 3000), np.float32))
+    told = subprocess.run(
+        [sys.executable, "-c", line],
+        env=os.environ | {twin.VARIABLE: name},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert told == [name, kernels.weighted_sum(rows, [0.2] * 5).vector.tobytes().hex()]
 
 
 def test_weights_keep_29_bits():

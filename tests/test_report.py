@@ -310,6 +310,20 @@ def test_what_a_codec_saves_is_said_by_line_summary_and_report(tmp_path):
     assert "sent 7.4 MB up (int8, 4.0 times less) and 22.1 MB down" in told
 
 
+def test_round_line_and_report_tell_how_much_of_the_mean_product_is_missed(tmp_path):
+    missed = {**record(1, FOUR), "product_error": 0.031}
+    assert "  products off 3.1 %" in round_line(missed)
+    assert "products" not in round_line({**missed, "product_error": 2e-8})
+    assert "products" not in round_line({**missed, "product_error": None})
+    pages = []
+    for number, kept in enumerate([missed, record(1, FOUR)]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "metrics.jsonl").write_text(json.dumps(kept) + "\n")
+        pages.append(write_report(folder).read_text())
+    assert ["Missed by the new factors" in page for page in pages] == [True, False]
+
+
 def test_round_line_names_a_few_of_many_refusals():
     refused = {f"agent {place}": "late\nand \x1b[2J odd" for place in range(9)}
     line = round_line(record(1, FOUR, refused=refused))

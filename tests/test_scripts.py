@@ -35,7 +35,7 @@ from tests.organisations import Direct
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = {path.stem: path for path in sorted((ROOT / "agents").glob("*.py"))}
-EASY = ["--limits.examples", "5", "--limits.held_out", "2", "--threads", "1"]
+EASY = ["--limits.examples", "5", "--limits.held_out", "1", "--threads", "1"]
 
 
 def organisation(name):
@@ -211,6 +211,12 @@ def test_too_little_text_or_disk_is_told(world, tmp_path, superlink, capsys, mon
     assert "make room" in line_of("disk", world, tmp_path, superlink, capsys, *few)
 
 
+def test_a_loss_of_too_few_rows_is_never_told(world, tmp_path, superlink, capsys):
+    more = ("--limits.held_out", "13")
+    line = line_of("model", world, tmp_path, superlink, capsys, *more)
+    assert "limits.held_out=13: the corpus has 12 held-out rows" in line
+
+
 def test_a_column_that_is_missing_is_named(world, tmp_path, superlink, capsys):
     (tmp_path / "letters.csv").write_text("term,diagnosis\nfever,fever\n")
     more = (f"--corpus={tmp_path / 'letters.csv'}",)
@@ -236,6 +242,22 @@ def test_a_private_file_is_scrubbed_before_it_is_learnt(tmp_path):
     file.write_text("prompt,response\nA hole at 12 Oak Street 7,Road crew\n")
     (example,) = own_examples(str(file), organisation("city").to_example)
     assert example.prompt == "A hole at 12 [address]"
+
+
+def test_the_fifth_organisation_of_the_docs_works_as_printed(tmp_path):
+    text = (ROOT / "docs" / "organisations.md").read_text()
+    script = tmp_path / "library.py"
+    script.write_text(text.split("```python\n")[1].split("```")[0])
+    done = subprocess.run([sys.executable, script, "--help"], capture_output=True, check=True)
+    assert b"A library's agent" in done.stdout
+    (tmp_path / "questions.csv").write_text(
+        "question,shelf\nWhere is my loan?,Desk\nWrite to ana@example.org about Kant,B 2798\n"
+    )
+    spec = importlib.util.spec_from_file_location("library", script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    (example,) = own_examples(str(tmp_path / "questions.csv"), module.to_example)
+    assert (example.prompt, example.response) == ("Write to [mail] about Kant", "B 2798")
 
 
 def once(name, world, home, monkeypatch):

@@ -1,1 +1,17 @@
 """How the agents' LoRA factors become the next global adapter."""
+
+from llmagentos.aggregation.aggregate import aggregated, check_aggregation
+from llmagentos.aggregation.methods import METHODS, Method
+from llmagentos.aggregation.product_error import product_error
+from llmagentos.aggregation.residual import chapters, in_one, joined
+
+__all__ = [
+    "METHODS",
+    "Method",
+    "aggregated",
+    "chapters",
+    "check_aggregation",
+    "in_one",
+    "joined",
+    "product_error",
+]

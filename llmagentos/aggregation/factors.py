@@ -63,8 +63,13 @@ def difference(one: Factors, other: Factors) -> Factors:
 
 def norm(product: Factors) -> float:
     """Frobenius norm of a product."""
-    left, right = np.linalg.qr(product.b, mode="r"), np.linalg.qr(product.a.T, mode="r")
-    return float(abs(product.scale) * np.linalg.norm(left @ right.T))
+    return float(np.linalg.norm(core(product)))
+
+
+def core(product: Factors) -> Matrix:
+    """A matrix with the singular values of the product, at most ``(k, k)``."""
+    left, right = (np.asarray(np.linalg.qr(x, mode="r")) for x in (product.b, product.a.T))
+    return np.asarray(product.scale * (left @ right.T), np.float64)
 
 
 def truncated(product: Factors, rank: int) -> Truncated:
@@ -95,9 +100,7 @@ def decomposed(product: Factors) -> tuple[Matrix, Matrix, Matrix]:
 
 def singular_values(product: Factors) -> Matrix:
     """Singular values of a product, the largest first."""
-    left, right = np.linalg.qr(product.b, mode="r"), np.linalg.qr(product.a.T, mode="r")
-    values: Matrix = np.linalg.svd(product.scale * left @ right.T, compute_uv=False)
-    return values
+    return np.asarray(np.linalg.svd(core(product), compute_uv=False), np.float64)
 
 
 def rescaled(product: Factors, scale: float) -> Factors:

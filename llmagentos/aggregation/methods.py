@@ -35,6 +35,8 @@ class Method:
     """Whether an agent's share grows with the norm of its product."""
     afresh: bool = False
     """Whether everything moves into the base and the adapter starts again."""
+    turns: bool = False
+    """Whether a coordinate means something else after the round."""
 
     @property
     def private(self) -> bool:
@@ -70,17 +72,28 @@ METHODS: Mapping[str, Method] = {
     "rolora": Method("RoLoRA: Chen et al. 2025, arXiv:2502.01755", "exact", ("B", "A"), ("B", "A")),
     "fedsa": Method("FedSA-LoRA: Guo et al. 2025, arXiv:2410.01463", "personal", ("both",), ("A",)),
     "flora": Method(
-        "FLoRA: Wang et al. 2024, arXiv:2409.05976", "exact", rule=flora, ranks=True, afresh=True
+        "FLoRA: Wang et al. 2024, arXiv:2409.05976",
+        "exact",
+        rule=flora,
+        ranks=True,
+        afresh=True,
+        turns=True,
     ),
     "flexlora": Method(
         "FlexLoRA: Bai et al. 2024, arXiv:2402.11505",
         "the best of its rank",
         rule=flexlora,
         ranks=True,
+        turns=True,
     ),
     "fedex": Method("FedEx-LoRA: Singhal et al. 2025, arXiv:2410.09432", "exact", rule=fedex),
     "fedsvd": Method(
-        "FedSVD: Lee et al. 2025, arXiv:2505.12805", "exact", ("B",), ("B",), rule=fedsvd
+        "FedSVD: Lee et al. 2025, arXiv:2505.12805",
+        "exact",
+        ("B",),
+        ("B",),
+        rule=fedsvd,
+        turns=True,
     ),
     "lora_fair": Method("LoRA-FAIR: Bian et al. 2025, arXiv:2411.14961", "closer", rule=lora_fair),
 }

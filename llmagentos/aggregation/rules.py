@@ -6,7 +6,7 @@ the method has one, a residual that is added to the base. Every pair comes back 
 agent's scale s.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -125,16 +125,16 @@ def condensed(product: Factors, local: Locals, shares: Shares) -> Factors:
     return rescaled(Factors(kept.a[:rank], kept.b[:, :rank]), local[0].scale)
 
 
-def hetlora_shares(agents: Sequence[Sequence[Factors]], shares: Shares) -> list[float]:
+def hetlora_shares(layers: Iterable[Locals], shares: Shares) -> Shares:
     """Shares in proportion to p_i |s_i B_i A_i|, over all layers of an agent together.
 
-    Cho et al. 2024, arXiv:2401.06432. ``agents`` are their layers' local factors.
+    Cho et al. 2024, arXiv:2401.06432. ``layers`` are the agents' factors by layer.
     Without any product yet they stay as they are.
     """
-    norms = [float(np.linalg.norm([norm(layer) for layer in layers])) for layers in agents]
+    norms = np.linalg.norm([[norm(each) for each in local] for local in layers], axis=0).tolist()
     weighted = [share * size for share, size in zip(shares, norms, strict=True)]
     total = sum(weighted)
-    return [weight / total for weight in weighted] if total else list(shares)
+    return [weight / total for weight in weighted] if total else shares
 
 
 def _mean(matrices: Sequence[Matrix], shares: Shares) -> Matrix:

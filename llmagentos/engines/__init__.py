@@ -5,6 +5,7 @@ from llmagentos.engines.correcting import CorrectingTrainer
 from llmagentos.engines.engine import Engine, Reply, Trainer
 from llmagentos.engines.in_process import InProcessEngine
 from llmagentos.engines.paced import PacedEngine
+from llmagentos.engines.sharing import SharingTrainer
 
 __all__ = [
     "CodingTrainer",
@@ -13,6 +14,7 @@ __all__ = [
     "InProcessEngine",
     "PacedEngine",
     "Reply",
+    "SharingTrainer",
     "Trainer",
     "coded",
     "with_memory",

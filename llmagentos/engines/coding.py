@@ -10,14 +10,15 @@ import numpy as np
 from llmagentos.codecs import asked_codec, codec_of, encode_all, read_all
 from llmagentos.engines.correcting import CorrectingTrainer
 from llmagentos.engines.engine import Trainer
+from llmagentos.engines.sharing import SharingTrainer
 from llmagentos.memory import AgentMemory, folder_name
 from llmagentos.messages import Task, Update
 from llmagentos.seeds import generator
 
 
 def with_memory(trainer: Trainer, folder: Path) -> "CodingTrainer":
-    """The trainer of agents that correct and code as tasks say, and remember in ``folder``."""
-    return CodingTrainer(CorrectingTrainer(trainer, folder), folder)
+    """The trainer of agents that do as tasks say and remember in ``folder``."""
+    return CodingTrainer(SharingTrainer(CorrectingTrainer(trainer, folder), folder), folder)
 
 
 class CodingTrainer:
@@ -44,22 +45,29 @@ class CodingTrainer:
 def coded(update: Update, task: Task, memory: AgentMemory) -> Update:
     """The update with all its vectors in the task's codec.
 
-    With error feedback a vector and what earlier rounds have lost of it is encoded, and memory
-    keeps the difference to what arrives: Seide et al. 2014, "1-bit SGD", and Karimireddy et al.
-    2019, arXiv:1901.09847, Algorithm 2. Draws come from the task's seed, agent and round.
+    With error feedback a vector and what earlier rounds have lost of it, or of the same part of it,
+    is encoded, and memory keeps the difference to what arrives: Seide et al. 2014, "1-bit SGD", and
+    Karimireddy et al. 2019, arXiv:1901.09847, Algorithm 2. Draws come from the task's seed, agent
+    and round.
     """
     settings = asked_codec(task.settings)
     codec, draws = codec_of(settings), partial(_draws, task)
     if not (codec.lossy and settings.error_feedback):
         return replace(update, vectors=encode_all(codec, update.vectors, draws))
     with np.errstate(all="ignore"):
-        owed, nothing = memory.recall(task), np.float32(0)
-        wanted = {name: x + owed.get(name, nothing) for name, x in update.vectors.items()}
+        owed, part = memory.recall(task), _part(task)
+        wanted = {n: x + owed.get(n + part, np.float32(0)) for n, x in update.vectors.items()}
         parts = encode_all(codec, wanted, draws)
-        arrived = read_all(codec, parts, task.carried, task.layout.size)
-        lost = {name: x - np.asarray(arrived[name], np.float32) for name, x in wanted.items()}
-        memory.keep(task, lost)
+        arrived = read_all(codec, parts, task.carried, task.values)
+        lost = {n + part: x - np.asarray(arrived[n], np.float32) for n, x in wanted.items()}
+        memory.keep(task, {**owed, **lost})
     return replace(update, vectors=parts)
+
+
+def _part(task: Task) -> str:
+    """What the names of losses end in, where they are of a part of the adapter."""
+    sent = task.settings.get("sent", "both")
+    return "" if sent == "both" else f".{sent}"
 
 
 def _draws(task: Task, name: str) -> np.random.Generator:

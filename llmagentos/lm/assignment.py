@@ -16,7 +16,7 @@ from llmagentos.settings.checks import require
 
 @dataclass(frozen=True)
 class Assignment:
-    """A fit task, the agent's silo, and its settings, checked.
+    """A fit task, the agent's silo, its settings, checked, and where it trains the adapter.
 
     ``task.settings`` holds the fields of ``LocalSettings``, ``horizon`` in rounds and
     ``weighting``; ``task.seed`` is the run's, the same in every round.
@@ -25,6 +25,7 @@ class Assignment:
     task: Task
     silo: Silo
     settings: LocalSettings
+    trained: slice
 
     def steps(self) -> list[Step]:
         """The steps of the round: which rows, at which learning rate, drawing from which seed."""
@@ -66,12 +67,16 @@ def assigned(task: Task, silos: Mapping[str, Silo], layout: Layout, precision: s
     fits = settings.precision in {"auto", precision}
     remedy = f"this agent was started with {precision}"
     require(fits, "local.precision", settings.precision, remedy)
-    return Assignment(task, silo_of(task, silos), settings)
+    trained = layout.part(task.settings.get("trained", "both"))
+    return Assignment(task, silo_of(task, silos), settings, trained)
 
 
 def check_layout(task: Task, layout: Layout) -> None:
-    """Raise ``SettingError`` unless the task is for an adapter of this layout."""
-    if task.layout != layout:
+    """Raise ``SettingError`` unless the task is for this layout, or for it at a lower rank."""
+    ranks = {pair.rank for pair in task.layout.pairs}
+    largest = max((pair.rank for pair in layout.pairs), default=0)
+    lower = len(ranks) == 1 and min(ranks) < largest and layout.ranked(min(ranks)) == task.layout
+    if task.layout != layout and not lower:
         raise SettingError(
             f"run {task.run!r} trains an adapter of {task.layout.size} values, agent "
             f"{task.agent!r} has one of {layout.size}; give both the same lora settings"

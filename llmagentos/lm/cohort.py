@@ -4,8 +4,10 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
+import numpy as np
 import torch
 
+from llmagentos.adapter import refit
 from llmagentos.corpus import Silo
 from llmagentos.errors import SettingError
 from llmagentos.lm.cohort_train import train_cohort
@@ -64,17 +66,20 @@ class CohortTrainer:
         """The updates of a group."""
         bench = self.one_by_one.bench
         members = sorted(map(self.one_by_one.assigned, tasks), key=lambda m: -m.settings.steps)
-        pulls = Pull.side_by_side([member.task for member in members], bench.flat.vector.device)
-        stack = StackedAdapter(self.one_by_one.layout, pulls.anchor)
+        layout, device = self.one_by_one.layout, bench.flat.vector.device
+        pulls = Pull.side_by_side([member.task for member in members], layout, device)
+        stack = StackedAdapter(layout, pulls.anchor, members[0].trained)
         courses = [(member.steps(), member.settings) for member in members]
         numbers = self.one_by_one.track(range(len(courses[0][0])), f"{len(tasks)} agents: fit")
         names = (task.agent for task in tasks)
         torch.manual_seed(seed_of(tasks[0].seed, "dropout", tasks[0].round, *names))
-        with bench.training(members[0].settings.gradient_checkpointing), stack.on(bench.model):
+        again = members[0].settings.gradient_checkpointing
+        beside = self.one_by_one.beside(tasks[0])
+        with bench.training(again), stack.on(bench.model), beside:
             losses = train_cohort(bench, stack, courses, numbers, pulls.linear)
         deltas = (stack.values - stack.anchors).cpu().numpy()
         updates = {
-            member.task.agent: member.update(delta, lost)
+            member.task.agent: member.update(refit(delta, layout, member.task.layout), lost)
             for member, delta, lost in zip(members, deltas, losses, strict=True)
         }
         return [updates[task.agent] for task in tasks]
@@ -83,11 +88,14 @@ class CohortTrainer:
 def groups(tasks: Sequence[Task], agents: int) -> Iterator[list[Task]]:
     """Consecutive tasks that may train together, at most ``agents`` in a group.
 
-    Where whole groups are taken away, as those that a resumed round has, the others stay.
+    They have the same residual beside the base. Where whole groups are taken away, as those that a
+    resumed round has, the others stay.
     """
 
     def shared(task: Task) -> list[object]:
-        return [task.settings[name] for name in SHARED]
+        residual = task.vectors.get("residual", np.zeros(0, np.float32))
+        part = task.settings.get("trained", "both")
+        return [*(task.settings[name] for name in SHARED), part, residual.tobytes()]
 
     for _, alike in groupby(tasks, shared):
         run = list(alike)

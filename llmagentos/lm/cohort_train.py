@@ -24,7 +24,7 @@ def train_cohort(
     numbers: Iterable[int],
     linear: Tensor | None = None,
 ) -> list[list[float]]:
-    """The losses of each agent's steps; the rows of the stack are trained in place.
+    """The losses of each agent's steps; a part of the rows of the stack is trained in place.
 
     What ``train`` does for one agent: every agent has its own loss, pull towards where it started,
     clipping, learning rate and optimizer state. ``courses`` are ordered by their number of
@@ -41,7 +41,7 @@ def train_cohort(
         for row, (_, local) in enumerate(going):
             pulled = stack.gradient[row], stack.values[row], stack.anchors[row]
             kernels.proximal(*pulled, local.mu)
-        clip_rows(stack.gradient[: len(going)], [local.clip for _, local in going])
+        clip_rows(stack.gradient[: len(going), stack.part], [local.clip for _, local in going])
         if linear is not None:
             stack.gradient[: len(going)] += linear[: len(going)]
         _take_step(optimizer, [step.lr for step, _ in going])
@@ -76,11 +76,11 @@ def clip_rows(gradient: Tensor, largest: Sequence[float]) -> None:
 
 
 def _optimizer(stack: StackedAdapter, courses: Sequence[Course]) -> torch.optim.Optimizer:
-    """A fresh optimizer with a group, and so a learning rate and a state, for each agent."""
+    """A fresh optimizer with a group, and so a learning rate and a state, for each agent's part."""
     groups = []
     for value, gradient, (_, local) in zip(stack.values, stack.gradient, courses, strict=True):
-        row = nn.Parameter(value)
-        row.grad = gradient
+        row = nn.Parameter(value[stack.part])
+        row.grad = gradient[stack.part]
         groups.append({"params": [row], "lr": local.lr, "weight_decay": local.weight_decay})
     return OPTIMIZERS[courses[0][1].optimizer](groups)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from peft import PeftModel
@@ -56,10 +55,10 @@ class SeededDropout(nn.Module):
             return x
         shares = self.draws.shares
         kept = torch.zeros_like(x).view(sum(share.rows for share in shares), -1, x.shape[-1])
-        for share, part in zip(shares, kept.split([s.rows for s in shares]), strict=True):
+        for share, part in zip(shares, torch.split(kept, [s.rows for s in shares]), strict=True):
             drawn = self._drawn(share, x.shape[-1], x.device)
             part[:, : share.tokens] = drawn / (1 - self.p)
-        return cast("Tensor", x * kept.view_as(x))
+        return x * kept.view_as(x)
 
     def _drawn(self, share: Share, width: int, device: torch.device) -> Tensor:
         """1 for what stays, 0 for what goes: ``(rows, tokens, width)`` float32."""

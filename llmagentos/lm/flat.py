@@ -34,6 +34,14 @@ class FlatAdapter:
         with torch.no_grad():
             self.vector.copy_(values)
 
+    def piece(self, where: slice) -> nn.Parameter:
+        """The values at a place, with their gradient, for an optimizer that leaves all others."""
+        if where == slice(0, self.vector.numel()):
+            return self.vector
+        piece = nn.Parameter(self.vector.detach()[where])
+        piece.grad = self.gradient[where]
+        return piece
+
     def check(self, parameters: Mapping[str, nn.Parameter]) -> None:
         """Assert that the model's parameters and gradients still lie in the two vectors.
 

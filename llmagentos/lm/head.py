@@ -48,8 +48,7 @@ class TargetScore:
         """Negative log-likelihood of each target, ``(n,)`` float32; it can be differentiated."""
         head, outputs = self._head_and_outputs(batch)
         if outputs.requires_grad and keeps_no_logits(head):
-            given = outputs, batch.targets, head, self.chunk
-            nll: Tensor = TargetLoss.apply(*given)  # type: ignore[no-untyped-call]
+            nll: Tensor = cast("Any", TargetLoss).apply(outputs, batch.targets, head, self.chunk)
             return nll
         return self._by_chunk(head, outputs, batch.targets, _nll)
 

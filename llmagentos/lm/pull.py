@@ -6,6 +6,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
+from llmagentos.adapter import Layout, refit
 from llmagentos.messages import Task
 
 
@@ -22,16 +23,17 @@ class Pull(NamedTuple):
     linear: Tensor | None = None
 
     @classmethod
-    def of(cls, task: Task, device: torch.device) -> Self:
-        """That of one agent."""
+    def of(cls, task: Task, layout: Layout, device: torch.device) -> Self:
+        """That of one agent, at the rank of the layout."""
         linear = task.vectors.get("linear")
-        anchor = torch.tensor(task.vectors["adapter"], device=device)
+        adapter = refit(task.vectors["adapter"], task.layout, layout)
+        anchor = torch.tensor(adapter, device=device)
         return cls(anchor, None if linear is None else torch.tensor(linear, device=device))
 
     @classmethod
-    def side_by_side(cls, tasks: Sequence[Task], device: torch.device) -> Self:
+    def side_by_side(cls, tasks: Sequence[Task], layout: Layout, device: torch.device) -> Self:
         """Those of several agents, whose tasks all have a linear term or none."""
-        each = [cls.of(task, torch.device("cpu")) for task in tasks]
+        each = [cls.of(task, layout, torch.device("cpu")) for task in tasks]
         linear = [pull.linear for pull in each if pull.linear is not None]
         anchor = torch.stack([pull.anchor for pull in each]).to(device)
         return cls(anchor, torch.stack(linear).to(device) if linear else None)

@@ -18,13 +18,14 @@ Forward = Callable[[Tensor], Tensor]
 class StackedAdapter:
     """``n`` adapters as the rows of ``(n, d)`` float32 matrices, ``values`` and ``gradient``.
 
-    ``anchors`` is what the values were at first. Inside ``on`` a model takes batches in which the
-    rows of the first agent come first, then as many of the second, and so on. The base is applied
-    once to all of them, the factors A ``(n, r, in)`` and B ``(n, out, r)``, which are views of
-    ``values``, to each agent's own.
+    ``anchors`` is what the values were at first, and ``part`` the columns that are trained. Inside
+    ``on`` a model takes batches in which the rows of the first agent come first, then as many of
+    the second, and so on. The base is applied once to all of them, the factors A ``(n, r, in)`` and
+    B ``(n, out, r)``, which are views of ``values``, to each agent's own.
     """
 
-    def __init__(self, layout: Layout, anchors: Tensor) -> None:
+    def __init__(self, layout: Layout, anchors: Tensor, part: slice = slice(None)) -> None:
+        self.part = part
         self.anchors = anchors
         self.values = anchors.clone()
         self.gradient = torch.zeros_like(anchors)
@@ -50,7 +51,8 @@ class StackedAdapter:
     def _pieces(self, matrix: Tensor) -> dict[str, Tensor]:
         """Views of a matrix's columns as the tensors that the layout names, ``(n, ...)``."""
         sizes = [prod(shape) for shape in self._layout.shapes]
-        named = zip(self._layout.names, self._layout.shapes, matrix.split(sizes, 1), strict=True)
+        pieces = torch.split(matrix, sizes, dim=1)
+        named = zip(self._layout.names, self._layout.shapes, pieces, strict=True)
         return {name: piece.view(len(matrix), *shape) for name, shape, piece in named}
 
     @contextmanager

@@ -16,16 +16,17 @@ from llmagentos.settings import LocalSettings
 
 
 def train(
-    bench: Workbench, steps: Iterable[Step], pull: Pull, settings: LocalSettings
+    bench: Workbench, steps: Iterable[Step], pull: Pull, settings: LocalSettings, part: slice
 ) -> list[float]:
-    """The loss of each step; the model's adapter is trained in place.
+    """The loss of each step; the values of a part of the model's adapter are trained in place.
 
     A step's loss is the sum over the target tokens of all its rows, divided by their number, so
     passes and processes change nothing but the rounding. Gradients are pulled as ``pull`` says,
     with the ``mu`` of the settings.
     """
     flat, accelerator = bench.flat, bench.accelerator
-    optimizer = bench.fresh_optimizer(settings)
+    trained = flat.piece(part)
+    optimizer = bench.fresh_optimizer(settings, trained)
     losses = []
     for step in steps:
         flat.gradient.zero_()
@@ -35,7 +36,7 @@ def train(
         accelerator.unscale_gradients(optimizer)
         kernels.proximal(flat.gradient, flat.vector.detach(), pull.anchor, settings.mu)
         if settings.clip:
-            clip_grad_norm_(flat.vector, settings.clip)
+            clip_grad_norm_(trained, settings.clip)
         if pull.linear is not None:
             flat.gradient.add_(pull.linear)
         optimizer.param_groups[0]["lr"] = step.lr

@@ -1,17 +1,19 @@
 """What agents do with a task, one after the other on one shared model."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from peft import PeftModel
 
-from llmagentos.adapter import Layout
+from llmagentos.adapter import Layout, refit
 from llmagentos.corpus import Silo
 from llmagentos.lm.assignment import Assignment, assigned, check_layout, silo_of
 from llmagentos.lm.evaluate import evaluate
 from llmagentos.lm.pull import Pull
+from llmagentos.lm.residual import beside
 from llmagentos.lm.train import train
 from llmagentos.lm.workbench import Workbench
 from llmagentos.messages import Task, Update, answer
@@ -62,11 +64,11 @@ class LoraTrainer:
         torch.manual_seed(seed_of(task.seed, "dropout", task.agent, task.round, process))
         settings = assignment.settings
         steps = self.track(assignment.steps(), f"{task.agent}: fit")
-        with self.bench.training(settings.gradient_checkpointing):
-            losses = train(self.bench, steps, pull, settings)
+        with self.bench.training(settings.gradient_checkpointing), self.beside(task):
+            losses = train(self.bench, steps, pull, settings, assignment.trained)
         self.bench.check()
         delta = (self.bench.flat.vector.detach() - pull.anchor).cpu().numpy()
-        return assignment.update(delta, losses)
+        return assignment.update(refit(delta, self.layout, task.layout), losses)
 
     def assigned(self, task: Task) -> Assignment:
         """The task with its silo and checked settings."""
@@ -78,15 +80,19 @@ class LoraTrainer:
         self._load(task)
         rows = silo_of(task, self.silos).held_out[: task.settings["rows"]]
         label = f"{task.agent}: {task.kind}"
-        metrics = evaluate(
-            self.bench, rows, task.settings["batch"], lambda batches: self.track(batches, label)
-        )
+        batch = task.settings["batch"]
+        with self.beside(task):
+            metrics = evaluate(self.bench, rows, batch, lambda found: self.track(found, label))
         return answer(task, metrics=metrics)
+
+    def beside(self, task: Task) -> AbstractContextManager[None]:
+        """The model computes with the task's residual inside, where it has one."""
+        return beside(self.bench.model, self.layout, task.vectors.get("residual"))
 
     def _load(self, task: Task) -> Pull:
         """What training is pulled to; the dispatched adapter is the model's from here on."""
         check_layout(task, self.layout)
-        pull = Pull.of(task, self.bench.flat.vector.device)
+        pull = Pull.of(task, self.layout, self.bench.flat.vector.device)
         self.bench.flat.load(pull.anchor)
         self.bench.check()
         return pull

@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from peft import PeftModel
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from llmagentos.corpus import Row
@@ -50,10 +51,12 @@ class Workbench:
         """This process's rows of a batch that all processes know."""
         return rows[self.accelerator.process_index :: self.accelerator.num_processes]
 
-    def fresh_optimizer(self, settings: LocalSettings) -> AcceleratedOptimizer:
+    def fresh_optimizer(
+        self, settings: LocalSettings, trained: nn.Parameter
+    ) -> AcceleratedOptimizer:
         """An optimizer, and a loss scale where there is one, that know of no earlier training."""
         rates = {"lr": settings.lr, "weight_decay": settings.weight_decay}
-        optimizer = OPTIMIZERS[settings.optimizer]([{"params": [self.flat.vector], **rates}])
+        optimizer = OPTIMIZERS[settings.optimizer]([{"params": [trained], **rates}])
         scaler = self.accelerator.scaler
         if scaler is not None:
             scaler.load_state_dict(self._loss_scale)

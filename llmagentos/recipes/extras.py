@@ -8,9 +8,10 @@ from llmagentos.errors import SettingError
 MODULES = {
     "in_process": (),
     "processes": ("cryptography",),
-    "ray": ("ray", "cryptography"),
-    "flower": ("flwr", "cryptography"),
+    "ray": ("cryptography", "ray"),
+    "flower": ("cryptography", "flwr"),
 }
+EXTRAS = {"processes": "agents", "ray": "ray", "flower": "flower"}
 
 
 def check_engine(engine: str) -> None:
@@ -19,7 +20,7 @@ def check_engine(engine: str) -> None:
         if find_spec(module) is None:
             raise SettingError(
                 f"engine={engine!r}: {module} is not installed; "
-                f"run pip install 'llmagentos[{engine}]'"
+                f"run pip install 'llmagentos[{EXTRAS[engine]}]'"
             )
     if engine != "in_process" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise SettingError(f"engine={engine!r}: start one process; agents have their own")

@@ -20,6 +20,7 @@ from llmagentos.lm.precision import accelerator_for
 from llmagentos.lm.trainer import LoraTrainer
 from llmagentos.recipes.terms import read_terms
 from llmagentos.settings import CorpusSettings, Terms
+from llmagentos.settings.checks import require
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Bench:
 def open_bench(settings: AgentSettings, terms: Terms, examples: Sequence[Example]) -> Bench:
     """The base model of the terms with an adapter on it, and the agent's rows in tokens.
 
-    Raises ``ModelError`` where the weights are not those of the terms.
+    Raises ``ModelError`` where the weights are not those of the terms, and ``SettingError`` where
+    the loss of fewer rows would be told than was agreed to.
     """
     torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
     model = replace(terms.model, device=settings.device)
@@ -46,6 +48,9 @@ def open_bench(settings: AgentSettings, terms: Terms, examples: Sequence[Example
         )
     rows = CorpusSettings(**asdict(terms.rows))
     (silo,) = tokenize_silos({settings.name: examples}, base.tokenizer, rows, terms.seed)
+    held_out, least = len(silo.held_out), settings.limits.held_out
+    remedy = f"the corpus has {held_out} held-out rows; add text, or agree to fewer"
+    require(held_out >= least, "limits.held_out", least, remedy)
     peft = attach(base, terms.lora, terms.seed)
     accelerator = accelerator_for(terms.precision, peft.device)
     silos = {settings.name: silo}

@@ -8,6 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from llmagentos.aggregation import METHODS, aggregated
 from llmagentos.codecs import codec_of
 from llmagentos.corpus import heterogeneity
 from llmagentos.lm.head import LARGEST_CHUNK
@@ -34,10 +35,12 @@ def plan_tables(session: Session) -> Group:
 def estimates(session: Session) -> dict[str, str]:
     """Sizes and counts of the run, by what they are."""
     settings, values = session.settings, session.layout.size
-    agents, strategy = agents_in_round(session), strategy_of(settings.server)
+    agents = agents_in_round(session)
+    strategy = aggregated(strategy_of(settings.server), settings)
     each = mean(settings.local.steps_of(silo.name) for silo in session.silos)
     steps = round(settings.rounds * each * agents)
-    up = codec_of(settings.codec).body_bytes(values) * (1 + len(strategy.told.get("beside", ())))
+    sent = METHODS[settings.aggregation].values_up(session.layout, 1)
+    up = codec_of(settings.codec).body_bytes(sent) * (1 + len(strategy.told.get("beside", ())))
     down = 4 * values * len(strategy.dispatch(session.first_state(), ""))
     total = sum(p.numel() for p in session.base.model.parameters())
     return {

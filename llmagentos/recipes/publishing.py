@@ -5,9 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from llmagentos.aggregation import in_one
 from llmagentos.corpus import heterogeneity
 from llmagentos.journal import Journal
-from llmagentos.publish import model_card, write_peft_folder
+from llmagentos.publish import at_rank, model_card, write_peft_folder
 from llmagentos.recipes.run_folder import RunFolder
 from llmagentos.recipes.session import Session
 
@@ -17,17 +18,19 @@ Metrics = Mapping[str, Mapping[str, float]]
 def publish(folder: RunFolder, journal: Journal, session: Session) -> None:
     """The folder shows the last closed round; publishing it again changes nothing.
 
-    ``adapter/`` is the global adapter, ``best/`` that of the lowest held-out loss.
+    ``adapter/`` is the global adapter, ``best/`` that of the lowest held-out loss. What a method
+    keeps beside the base is in them, at the sum of the ranks.
     """
     reports = journal.reports()
     if not reports:
         return
     folder.write_metrics(reports)
-    state, config = journal.state(), session.peft_config()
+    adapter = in_one(journal.state())
+    config = at_rank(session.peft_config(), adapter.layout.pairs[0].rank)
     best = best_round(reports) == reports[-1]["round"]
     for place in (folder.adapter, folder.best) if best else (folder.adapter,):
         card = model_card(card_facts(place, journal, session))
-        write_peft_folder(place, state.adapter, config, card)
+        write_peft_folder(place, adapter, config, card)
     journal.forget(updates=not session.settings.keep_updates)
 
 

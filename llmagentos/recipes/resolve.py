@@ -31,7 +31,7 @@ def resolved(settings: RunSettings) -> RunSettings:
     ``schedule_rounds``: ``rounds``.
     """
     device = choose_device(settings.model)
-    start = settings.init_adapter
+    start, ranks = settings.init_adapter, settings.lora.ranks
     model: dict[str, Any] = {
         "device": settings.model.device.replace("auto", device.type),
         "dtype": str(choose_dtype(settings.model, device)).removeprefix("torch."),
@@ -41,7 +41,7 @@ def resolved(settings: RunSettings) -> RunSettings:
     }
     return replace(
         settings,
-        lora=adapter_settings(Path(start)) if start else settings.lora,
+        lora=replace(adapter_settings(Path(start)), ranks=ranks) if start else settings.lora,
         threads=settings.threads or max(1, len(os.sched_getaffinity(0)) // processes_here()),
         schedule_rounds=settings.schedule_rounds or settings.rounds,
         model=replace(settings.model, **model),

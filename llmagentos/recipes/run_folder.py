@@ -21,6 +21,7 @@ class RunFolder:
         self.summary = path / "summary.json"
         self.journal = path / "journal"
         self.agents = path / "agents"
+        self.personal = path / "personal"
         self.engine = path / "engine"
         self.adapter = path / "adapter"
         self.best = path / "best"

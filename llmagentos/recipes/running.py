@@ -4,6 +4,7 @@ import logging
 from contextlib import closing
 
 from llmagentos import asynchrony
+from llmagentos.aggregation import aggregated
 from llmagentos.federation import Federation, measure, run
 from llmagentos.journal import Journal
 from llmagentos.lm.distributed import Leader, follow
@@ -12,6 +13,7 @@ from llmagentos.recipes.comparing import compare
 from llmagentos.recipes.display import Display
 from llmagentos.recipes.engines import engine_of
 from llmagentos.recipes.log_file import log_file
+from llmagentos.recipes.own import own_task, publish_own
 from llmagentos.recipes.plan import plan_tables
 from llmagentos.recipes.prometheus import prometheus
 from llmagentos.recipes.publishing import publish
@@ -55,14 +57,17 @@ def federate(session: Session, command: Command, display: Display) -> None:
             prometheus(settings.prometheus, folder.path),
             closing(engine_of(session, trainer, folder)) as engine,
         ):
-            parts = Federation(strategy_of(settings.server), engine, journal, plan)
+            strategy = aggregated(strategy_of(settings.server), settings)
+            parts = Federation(strategy, engine, journal, plan)
             play(parts, session, command, display)
             measure("measure", journal.state(), parts)
         publish(folder, journal, session)
         compared = folder.comparison(len(journal.reports()))
         if command.compare:
             compared = compare(session, trainer, folder.path / "compare")
-        summary = summarise(journal, session, folder, compared)
+        publish_own(parts, session, folder)
+        own = own_task(session.silos[0].name, parts, session, folder)
+        summary = summarise(journal, session, folder, compared, own)
         folder.write_summary(summary)
         write_report(folder.path)
     display.end()

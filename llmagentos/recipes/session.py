@@ -23,7 +23,8 @@ from llmagentos.lm.precision import accelerator_for
 from llmagentos.lm.trainer import LoraTrainer, Track
 from llmagentos.messages import Enrolled, Kind
 from llmagentos.recipes.resolve import with_trainer
-from llmagentos.settings import RunSettings
+from llmagentos.settings import LoraSettings, RunSettings
+from llmagentos.settings.checks import require
 from llmagentos.state import ServerState
 
 Examples = Mapping[str, Sequence[Example]]
@@ -77,6 +78,7 @@ def open_session(settings: RunSettings, examples: Examples, track: Track) -> Ses
     torch.set_num_threads(settings.threads or 1)
     base = load_base(settings.model, settings.seed)
     silos = tokenize_silos(examples, base.tokenizer, settings.corpus, settings.seed)
+    check_ranks(settings.lora, silos)
     model = attach(base, settings.lora, settings.seed)
     layout = layout_of(model)
     accelerator = accelerator_for(settings.local.precision, model.device)
@@ -86,6 +88,13 @@ def open_session(settings: RunSettings, examples: Examples, track: Track) -> Ses
     settings = with_trainer(settings, single)
     trainer = single if settings.trainer == "single" else side_by_side(single, settings)
     return Session(settings, base, model, layout, silos, trainer)
+
+
+def check_ranks(lora: LoraSettings, silos: Sequence[Silo]) -> None:
+    """Raise ``SettingError`` for the rank of an agent that there is not."""
+    names = [silo.name for silo in silos]
+    for agent, rank in lora.ranks.items():
+        require(agent in names, f"lora.ranks.{agent}", rank, f"the agents are {', '.join(names)}")
 
 
 def side_by_side(single: LoraTrainer, settings: RunSettings) -> CohortTrainer:

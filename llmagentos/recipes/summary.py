@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from llmagentos.adapter import refit
 from llmagentos.corpus import heterogeneity, prompt_ids
 from llmagentos.journal import Journal
 from llmagentos.lm.answer import answer
 from llmagentos.lm.lora import load_vector
+from llmagentos.lm.residual import beside
+from llmagentos.messages import Task
 from llmagentos.publish import loading_lines
 from llmagentos.recipes.publishing import best_round, measured
 from llmagentos.recipes.run_folder import RunFolder
@@ -17,9 +20,16 @@ ANSWER_TOKENS = 24
 
 
 def summarise(
-    journal: Journal, session: Session, folder: RunFolder, compared: Mapping[str, Any] | None
+    journal: Journal,
+    session: Session,
+    folder: RunFolder,
+    compared: Mapping[str, Any] | None,
+    own: Task,
 ) -> dict[str, Any]:
-    """``summary.json``: losses before and after, totals, a sample answer, the comparison if any."""
+    """``summary.json``: losses before and after, totals, a sample answer, the comparison if any.
+
+    ``own`` has all that the first silo's agent computes with.
+    """
     reports, model = journal.reports(), session.settings.model.source
     return {
         "name": folder.path.name,
@@ -38,18 +48,19 @@ def summarise(
         "before": measured(journal, 0),
         "after": measured(journal, len(reports)),
         "compare": compared,
-        "sample": sample_answers(journal, session),
+        "sample": sample_answers(own, session),
         "silos": heterogeneity(session.silos),
     }
 
 
-def sample_answers(journal: Journal, session: Session) -> dict[str, str]:
-    """One prompt, answered by the base model and with the global adapter."""
+def sample_answers(own: Task, session: Session) -> dict[str, str]:
+    """One prompt, answered by the base model and with the adapter of the first silo's agent."""
     silo, asked = session.silos[0], session.settings.sample_prompt
     prompt = prompt_ids(asked or silo.sample, session.base.tokenizer, session.settings.corpus)
     model, tokenizer = session.model, session.base.tokenizer
-    load_vector(model, journal.state().adapter.vector)
-    after = answer(model, tokenizer, prompt, ANSWER_TOKENS)
+    load_vector(model, refit(own.vectors["adapter"], own.layout, session.layout))
+    with beside(model, session.layout, own.vectors.get("residual")):
+        after = answer(model, tokenizer, prompt, ANSWER_TOKENS)
     with model.disable_adapter():
         before = answer(model, tokenizer, prompt, ANSWER_TOKENS)
     told = (

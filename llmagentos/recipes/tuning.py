@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Collection, Sequence
 
+from llmagentos.aggregation import check_aggregation
 from llmagentos.corpus import read_silos
 from llmagentos.recipes.command import Command, Recipe, read_command
 from llmagentos.recipes.display import Display
@@ -34,6 +35,7 @@ def tune(command: Command) -> None:
     first = first_process()
     log_to_terminal(logging.WARNING if first else logging.ERROR)
     check_prometheus(command.settings.prometheus)
+    check_aggregation(command.settings)
     check_engine(command.settings.engine)
     examples = read_silos(command.settings.corpus, command.settings.seed)
     check_agents(command.settings, examples)

@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from llmagentos.report.quantities import Number, count, decimal, duration, label, size
+from llmagentos.report.quantities import Number, count, decimal, duration, label, percent, size
 
 MOST_REASONS = 3
 """Refusals that a round's line spells out."""
+
+SMALLEST_ERROR = 5e-4
+"""Share of the mean product that a round's line says is missed; below it is 0.0 %."""
 
 
 def round_line(
@@ -24,6 +27,9 @@ def round_line(
         f"up {size(record.get('bytes_up'))}{saving(record)}",
         f"down {size(record.get('bytes_down'))}",
     ]
+    error = record.get("product_error") or 0.0
+    if error >= SMALLEST_ERROR:
+        parts.append(f"products off {percent(error, digits=1)}")
     refused = record.get("refused") or {}
     return "  ".join(parts + ([f"refused: {_reasons(refused)}"] if refused else []))
 

@@ -31,7 +31,7 @@ from llmagentos.report.result import (
     rivals,
 )
 from llmagentos.report.tables import silo_cell
-from llmagentos.report.totals import draw_bytes, draw_seconds, draw_weights
+from llmagentos.report.totals import draw_bytes, draw_product_error, draw_seconds, draw_weights
 
 _NORMS_NOTE = "Their average is shorter than they are where they point apart."
 NATS = "nats per token"
@@ -98,7 +98,8 @@ def _charts(run: RunRecords) -> list[Chart]:
         (delta_norms(run), "Size of the deltas", "L2 norm", _NORMS_NOTE),
     ]
     lines = [draw_agents(*drawing) for drawing in by_agent if drawing[0].measured]
-    return [*lines, draw_weights(run), draw_bytes(run), draw_seconds(run)]
+    missed = [draw_product_error(run)] if known(run.total("product_error")) else []
+    return [*lines, *missed, draw_weights(run), draw_bytes(run), draw_seconds(run)]
 
 
 def _rows_note(run: RunRecords) -> str:

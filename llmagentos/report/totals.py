@@ -40,6 +40,12 @@ def draw_seconds(run: RunRecords) -> Chart:
     return _draw_totals(run, {"time": seconds / scale}, "Time", unit)
 
 
+def draw_product_error(run: RunRecords) -> Chart:
+    """How far the product of each round's factors is from the mean of the agents' products."""
+    courses = {"product": 100 * run.total("product_error")}
+    return _draw_totals(run, courses, "Missed by the new factors", "% of the mean product")
+
+
 def draw_weights(run: RunRecords) -> Chart:
     """Each agent's share of the average: by round, or its mean where agents are many."""
     courses, title = run.by_agent("weights"), "Weight in the average"

@@ -37,9 +37,15 @@ class LoraSettings:
     """Names of the linear layers that get a pair; ``[all-linear]`` takes every one but the head."""
     rslora: bool = False
     """Rank-stabilised scale alpha / sqrt(r) (Kalajdzievski 2023, arXiv:2312.03732)."""
+    ranks: dict[str, int] = field(default_factory=dict)
+    """Ranks of single agents, none above ``rank``, such as ``{city: 4}``; the scale of the product
+    is that of ``rank`` for all. Goes with the aggregations zero_pad, hetlora, flora, flexlora."""
 
     def __post_init__(self) -> None:
         require(self.rank >= 1, "lora.rank", self.rank, "needs at least 1")
         require(self.alpha > 0, "lora.alpha", self.alpha, "needs to be above 0")
         require(0 <= self.dropout < 1, "lora.dropout", self.dropout, "needs to lie in [0, 1)")
         require(bool(self.target_modules), "lora.target_modules", self.target_modules, "name one")
+        for agent, rank in self.ranks.items():
+            remedy = f"needs to lie in [1, lora.rank], which is {self.rank}"
+            require(1 <= rank <= self.rank, f"lora.ranks.{agent}", rank, remedy)

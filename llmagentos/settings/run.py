@@ -43,9 +43,26 @@ class RunSettings:
     ``corpus.max_tokens`` is at most 128 (4096 on a GPU) and nothing stands in the way."""
     cohort: CohortSettings = CohortSettings()
     """Agents side by side."""
+    aggregation: Literal[
+        "naive",
+        "zero_pad",
+        "hetlora",
+        "ffa",
+        "rolora",
+        "fedsa",
+        "flora",
+        "flexlora",
+        "fedex",
+        "fedsvd",
+        "lora_fair",
+    ] = "naive"
+    """How the agents' factors A and B become the next ones: ``naive`` averages both, which is not
+    the average of their products. ``ffa`` and ``rolora`` train one at a time and send half.
+    ``flora`` and ``fedex`` keep what is missing beside the base, ``flexlora`` takes the best of the
+    rank; see docs/aggregation.md."""
     engine: Literal["in_process", "processes", "ray", "flower"] = "in_process"
     """Where agents train: in the server's process; each in a process of its own; on a Ray cluster
-    of one owner; or over Flower. The last three need the extra of their name."""
+    of one owner; or over Flower. The last three need the extras agents, ray and flower."""
     ray: RaySettings = RaySettings()
     """Ray."""
     flower: FlowerSettings = FlowerSettings()

@@ -50,6 +50,11 @@ class ServerSettings:
     """Decay of the second moment in fedadam and fedyogi."""
     tau: float = 1e-3
     """Adaptivity of fedadam, fedyogi and fedadagrad; the second moment starts at tau squared."""
+    residual_rank: int = 64
+    """Highest rank of what the aggregations fedex and flora keep beside the base; beyond it the
+    best product of that rank takes its place, and the error is reported."""
+    ridge: float = 0.01
+    """How much lora_fair holds back, as a share of the mean square of the averaged A."""
     alpha: float = 0.1
     """FedDyn's alpha (Acar et al. 2021, arXiv:2111.04263): how strongly agents are held together.
     Too small a one lets the first rounds swing far."""
@@ -76,7 +81,9 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         require(self.lr is None or self.lr > 0, "server.lr", self.lr, "needs to be above 0")
-        require(self.tau > 0, "server.tau", self.tau, "needs to be above 0")
+        for name in ("tau", "ridge", "residual_rank"):
+            value = getattr(self, name)
+            require(value > 0, f"server.{name}", value, "needs to be above 0")
         require(self.buffer >= 1, "server.buffer", self.buffer, "needs at least 1")
         staleness = self.staleness
         require(0 <= staleness < inf, "server.staleness", staleness, "needs 0 or more")

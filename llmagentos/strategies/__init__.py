@@ -16,9 +16,10 @@ from llmagentos.strategies.robust import (
     trimmed_mean,
 )
 from llmagentos.strategies.scaffold import scaffold
-from llmagentos.strategies.step import Step, Strategy
+from llmagentos.strategies.step import Dispatch, Step, Strategy
 
 __all__ = [
+    "Dispatch",
     "Step",
     "Strategy",
     "draw",

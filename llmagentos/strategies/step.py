@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from llmagentos import kernels
-from llmagentos.adapter import Vector
+from llmagentos.adapter import Layout, Vector
 from llmagentos.codecs import Row, in_place
 from llmagentos.errors import JournalError
 from llmagentos.messages import Roster
@@ -90,6 +90,25 @@ def _cut(state: State, columns: slice) -> State:
 
 
 @dataclass(frozen=True)
+class Dispatch:
+    """What one agent gets: vectors, the layout of its adapter, and what only it is told."""
+
+    vectors: Mapping[str, Vector]
+    layout: Layout
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+
+def send_all(
+    state: ServerState,
+    vectors: Mapping[str, Vector],
+    agent: str,  # noqa: ARG001
+    receipt: int | None,  # noqa: ARG001
+) -> Dispatch:
+    """Every agent is sent all vectors, at the global adapter's rank."""
+    return Dispatch(vectors, state.adapter.layout)
+
+
+@dataclass(frozen=True)
 class Strategy:
     """A federated algorithm on the server's side, as a few functions.
 
@@ -97,7 +116,8 @@ class Strategy:
     makes one step of the weighted updates. ``advance`` takes it. ``needs`` is "sum" where the
     weighted sum is enough and "rows" where single updates must be seen. ``told`` is what the agents
     are told of it in fit tasks: see ``Task``. ``least`` is the number of updates that ``combine``
-    cannot do without.
+    cannot do without. ``share`` is what of the vectors an agent is sent, given the last round that
+    counted it.
     """
 
     sample: Callable[[Roster, np.random.Generator], list[str]]
@@ -107,3 +127,4 @@ class Strategy:
     needs: Literal["rows", "sum"] = "sum"
     told: Mapping[str, Any] = field(default_factory=dict)
     least: int = 1
+    share: Callable[[ServerState, Mapping[str, Vector], str, int | None], Dispatch] = send_all

@@ -1,0 +1,88 @@
+"""A server's strategy with a way to aggregate LoRA factors."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from llmagentos.aggregation.dispatching import Dispatching
+from llmagentos.aggregation.halves import on_part
+from llmagentos.aggregation.merge import Merge
+from llmagentos.aggregation.methods import METHODS, Method
+from llmagentos.aggregation.rules import Rule, lora_fair
+from llmagentos.errors import SettingError
+from llmagentos.settings import RunSettings
+from llmagentos.settings.checks import require
+from llmagentos.strategies import Strategy
+
+SIMPLE = (
+    "fedavg",
+    "fedavgm",
+    "fedadam",
+    "fedyogi",
+    "fedadagrad",
+    "median",
+    "trimmed_mean",
+    "krum",
+    "multi_krum",
+    "norm_clipping",
+)
+"""Server strategies that take a part of the adapter as they take the whole: rounds are common, and
+agents keep nothing of them."""
+
+
+def aggregated(strategy: Strategy, settings: RunSettings) -> Strategy:
+    """The strategy with ``settings.aggregation`` in the place of its mean.
+
+    ``naive`` is the strategy as it is. Raises ``SettingError`` for settings that do not go
+    together with the method.
+    """
+    check_aggregation(settings)
+    method, ranks = METHODS[settings.aggregation], settings.lora.ranks
+    if settings.aggregation == "naive":
+        return strategy
+    sharing = replace(strategy, share=Dispatching(method, ranks))
+    rule = _rule(method, settings)
+    if rule is None:
+        return on_part(sharing, method)
+    merge = Merge(method, rule, settings.server.residual_rank, settings.seed)
+    return replace(sharing, advance=merge, needs="rows")
+
+
+def _rule(method: Method, settings: RunSettings) -> Rule | None:
+    """The method's rule with the numbers that it takes from the settings."""
+    if method.rule is lora_fair:
+        return partial(lora_fair, ridge=settings.server.ridge)
+    return method.rule
+
+
+def check_aggregation(settings: RunSettings) -> None:
+    """Raise ``SettingError`` unless the settings go together with the method."""
+    name = settings.aggregation
+    method, server = METHODS[name], settings.server
+    plain = server.strategy == "fedavg" and server.server_lr == 1
+    if method.rule is not None and not plain:
+        raise SettingError(
+            f"server.strategy={server.strategy!r} with lr={server.server_lr:g}: aggregation "
+            f"{name!r} makes the next factors itself, so it takes no server optimizer; use fedavg "
+            f"with lr 1, or aggregation {_listed(lambda m: m.rule is None)}"
+        )
+    plain = name == "naive" or server.strategy in SIMPLE
+    remedy = f"aggregation {name!r} goes with {', '.join(SIMPLE)}"
+    require(plain, "server.strategy", server.strategy, remedy)
+    remedy = f"aggregation {name!r} needs one rank for all; use {_listed(lambda m: m.ranks)}"
+    require(not settings.lora.ranks or method.ranks, "lora.ranks", settings.lora.ranks, remedy)
+    _check_codec(method, settings)
+
+
+def _check_codec(method: Method, settings: RunSettings) -> None:
+    codec = settings.codec
+    owes = codec.name != "fp32" and codec.error_feedback
+    remedy = (
+        f"aggregation {settings.aggregation!r} turns the factors from round to round, so what a "
+        "codec has lost in one has no place in the next; set it to false"
+    )
+    require(not (method.turns and owes), "codec.error_feedback", codec.error_feedback, remedy)
+
+
+def _listed(wanted: Callable[[Method], bool]) -> str:
+    return ", ".join(name for name, method in METHODS.items() if wanted(method))

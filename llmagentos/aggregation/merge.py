@@ -1,0 +1,51 @@
+"""The next state where a method makes more of the agents' products than a mean of their factors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from llmagentos.adapter import Vector, initial_vector
+from llmagentos.aggregation.locals import local_factors
+from llmagentos.aggregation.methods import Method
+from llmagentos.aggregation.residual import chapters, extended, rank_of, vector_of
+from llmagentos.aggregation.rules import Merged, Rule, hetlora_shares
+from llmagentos.state import ServerState
+from llmagentos.strategies import Step
+
+
+@dataclass(frozen=True)
+class Merge:
+    """A method's rule over all layers, as the ``advance`` of a strategy."""
+
+    method: Method
+    rule: Rule
+    residual_rank: int
+    """Highest rank of what is kept beside the base."""
+    seed: int
+    """Seed of the adapters that start afresh."""
+
+    def __call__(self, state: ServerState, step: Step) -> ServerState:
+        """The state after a round whose updates are the rows of the step."""
+        step.mean()  # notices a row that has changed on the disk
+        layout = state.adapter.layout
+        sent = self.method.sent_in(state.round)
+        rank, shares = rank_of(layout), step.weights
+        if self.method.by_norm:
+            shares = hetlora_shares(local_factors(state, step, sent), shares)
+        merged = [self.rule(layer, shares, rank) for layer in local_factors(state, step, sent)]
+        moved = state.advanced(self._vector(state, merged))
+        return replace(moved, extra=self._extra(state, merged))
+
+    def _vector(self, state: ServerState, merged: Sequence[Merged]) -> Vector:
+        layout = state.adapter.layout
+        if self.method.afresh:
+            return initial_vector(layout, self.seed, state.round)
+        return vector_of(layout, [each.pair for each in merged])
+
+    def _extra(self, state: ServerState, merged: Sequence[Merged]) -> dict[str, Vector]:
+        residuals = [each.residual for each in merged if each.residual is not None]
+        if not residuals:
+            return dict(state.extra)
+        before = chapters(state.extra)
+        others = {name: vector for name, vector in state.extra.items() if name not in before}
+        layout, round_ = state.adapter.layout, state.round
+        return others | extended(layout, before, residuals, round_, self.residual_rank)

@@ -1,0 +1,108 @@
+"""What an agent keeps to itself is added to each task, and taken off each change."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from llmagentos.adapter import Part, Vector
+from llmagentos.aggregation import chapters, joined
+from llmagentos.engines.engine import Trainer
+from llmagentos.errors import LLMAgentOSError, SettingError
+from llmagentos.memory import AgentMemory, folder_name
+from llmagentos.messages import Task, Update
+
+
+class SharingTrainer:
+    """A trainer of whole adapters for tasks that give and ask for parts of them.
+
+    What a task leaves out, the agent remembers from the last round that counted it, in ``folder``:
+    the part of the adapter that it was not given, its own factors where they are private, and
+    chapters of the residual. A change that is not asked for stays here and in no message.
+    """
+
+    def __init__(self, trainer: Trainer, folder: Path) -> None:
+        self.trainer = trainer
+        self.folder = folder
+
+    def fit(self, tasks: Sequence[Task]) -> Iterator[list[Update]]:
+        """The changes of the parts that are asked for."""
+        whole: dict[str, Task] = {}
+        failed = None
+        for task in tasks:
+            try:
+                whole[task.agent] = self.completed(task)
+            except LLMAgentOSError as error:
+                failed = error
+                break
+        for updates in self.trainer.fit(list(whole.values())):
+            yield [self._shared(update, whole[update.agent]) for update in updates]
+        if failed:
+            raise failed
+
+    def evaluate(self, task: Task) -> Update:
+        """The metrics of the adapter with the agent's own part in it."""
+        return self.trainer.evaluate(self.completed(task))
+
+    def completed(self, task: Task) -> Task:
+        """The task with the whole adapter, and with the residual in one piece.
+
+        Raises ``SettingError`` where the agent has lost what it should remember.
+        """
+        names = task.settings.get("residuals", ())
+        given = task.settings.get("given", "both")
+        partial = given != "both" or not task.vectors.keys() >= set(names)
+        remembered = self._memory(task).recall(task) if partial else {}
+        own = {**_chapters(task, names, remembered), "adapter": _whole(task, given, remembered)}
+        vectors = {**task.vectors, **own}
+        if names:
+            vectors["residual"] = joined(task.layout, [vectors[name] for name in names])
+        return replace(task, vectors=vectors)
+
+    def _shared(self, update: Update, task: Task) -> Update:
+        """The update with the part of its change that was asked for; the rest is remembered."""
+        delta, kept = update.vectors["delta"], chapters(task.vectors)
+        if "given" in task.settings:
+            own = task.vectors["adapter"] + delta
+            own[task.sent] = task.vectors["adapter"][task.sent]
+            kept["adapter"] = own
+        if kept:
+            self._memory(task).keep(task, kept)
+        return replace(update, vectors={**update.vectors, "delta": delta[task.sent]})
+
+    def _memory(self, task: Task) -> AgentMemory:
+        return AgentMemory(self.folder / folder_name(task.agent) / "share")
+
+
+def _whole(task: Task, given: Part, remembered: Mapping[str, Vector]) -> Vector:
+    """The adapter with the part that the task gives; the rest is as the agent left it.
+
+    A lost factor of the agent's own begins again at zero, as B does.
+    """
+    if given == "both":
+        return task.vectors["adapter"]
+    private = task.settings["trained"] != task.settings["sent"]
+    if "adapter" not in remembered and not private:
+        raise _forgotten(task, "of the half of the adapter")
+    whole = remembered.get("adapter", np.zeros(task.layout.size, np.float32)).copy()
+    whole[task.layout.part(given)] = task.vectors["adapter"]
+    return whole
+
+
+def _chapters(
+    task: Task, names: Sequence[str], remembered: Mapping[str, Vector]
+) -> dict[str, Vector]:
+    """The chapters of the residual that are in force, given or remembered."""
+    known = {**remembered, **task.vectors}
+    lost = [name for name in names if name not in known]
+    if lost:
+        raise _forgotten(task, f"of {lost[0]}, which is part of the base,")
+    return {name: known[name] for name in names}
+
+
+def _forgotten(task: Task, what: str) -> SettingError:
+    return SettingError(
+        f"agent {task.agent!r} remembers nothing {what} that round {task.receipt} left with it; "
+        "it gets all of it in its next round"
+    )

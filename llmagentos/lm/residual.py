@@ -1,0 +1,55 @@
+"""Products that a method has added to the base, computed beside it and never merged."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+
+from llmagentos.adapter import Layout, Vector
+from llmagentos.lm.stacked import lora_layers
+
+Hook = Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]
+
+
+@contextmanager
+def beside(model: PeftModel, layout: Layout, residual: Vector | None) -> Iterator[None]:
+    """Every adapted layer's base adds ``scale * B A x`` of the residual inside; nothing for None.
+
+    ``residual`` is in the layout at a rank of its own. The base keeps its bits and its type, be it
+    of four bits, and whoever calls it, the adapter of one agent or the stacked ones of many, gets
+    the sum. The way a layer stores its weight does not matter.
+    """
+    hooks = [] if residual is None else _hooks(model, layout, residual)
+    handles = [layer.register_forward_hook(hook) for layer, hook in hooks]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _hooks(model: PeftModel, layout: Layout, residual: Vector) -> list[tuple[nn.Module, Hook]]:
+    ranked = layout.fitting(residual)
+    tensors = ranked.split(residual)
+    scales = {pair.a: pair.scale for pair in ranked.pairs}
+    found = []
+    for name, layer in lora_layers(model).items():
+        a, b = f"{name}.lora_A.weight", f"{name}.lora_B.weight"
+        down = torch.tensor(tensors[a], device=model.device)
+        up = torch.tensor(tensors[b], device=model.device) * scales[a]
+        found.append((layer.get_base_layer(), _added(down, up)))
+    return found
+
+
+def _added(down: Tensor, up: Tensor) -> Hook:
+    """What adds ``up (out, r)`` times ``down (r, in)`` times the input to a layer's output."""
+
+    def hook(_layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        low = inputs[0].to(down.dtype) @ down.mT
+        added: Tensor = output + (low @ up.mT).to(output.dtype)
+        return added
+
+    return hook

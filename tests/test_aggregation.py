@@ -1,0 +1,343 @@
+"""Every method in a federation: what travels, what comes of it, and what stays at home."""
+
+import logging
+import shutil
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from llmagentos.aggregation import METHODS, chapters, check_aggregation
+from llmagentos.aggregation.residual import factors_of, joined
+from llmagentos.engines import with_memory
+from llmagentos.errors import SettingError
+from llmagentos.federation import run
+from llmagentos.journal import Journal
+from llmagentos.memory import AgentMemory, folder_name
+from tests.lora_world import (
+    AGENTS,
+    LAYOUT,
+    ROSTER,
+    Homing,
+    federation,
+    first_state,
+    played,
+    settings_of,
+)
+from tests.quadratics import Shuffled
+
+EXACT = [name for name, method in METHODS.items() if method.exact == "exact"]
+RANKED = [name for name, method in METHODS.items() if method.ranks]
+A, B = LAYOUT.part("A"), LAYOUT.part("B")
+
+
+def bits(state):
+    return {name: vector.tobytes() for name, vector in state.vectors().items()}
+
+
+def product(state):
+    """Every layer's product of the adapter and of the residual, dense."""
+    products = [pair.dense() for pair in factors_of(LAYOUT, state.adapter.vector)]
+    for vector in chapters(state.extra).values():
+        for layer, pair in enumerate(factors_of(LAYOUT.fitting(vector), vector)):
+            products[layer] = products[layer] + pair.dense()
+    return products
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_ledger_shows_what_was_sent(tmp_path, method):
+    reports, parts = played(tmp_path, method)
+    for report in reports:
+        values = METHODS[method].values_up(LAYOUT, report.round)
+        headers = report.bytes_up - 4 * values * len(AGENTS)
+        assert 0 < headers < 700 * len(AGENTS)
+        assert report.bytes_up_fp32 == report.bytes_up
+        assert report.refused == {}
+    assert parts.journal.state().round == 4
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("seed", range(2))
+def test_order_and_repeats_of_answers_change_no_bit(tmp_path, method, seed):
+    _, plain = played(tmp_path / "plain", method)
+    parts = federation(tmp_path / "mixed", method)
+    mixed = replace(parts, engine=Shuffled(parts.engine.trainer, ROSTER, seed))
+    list(run(mixed))
+    assert bits(mixed.journal.state()) == bits(plain.journal.state())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_that_stopped_and_went_on_ends_with_the_same_bits(tmp_path, method):
+    _, whole = played(tmp_path / "whole", method)
+    _, first = played(tmp_path / "parted", method, rounds=1)
+    first.journal.close()
+    _, rest = played(tmp_path / "parted", method)
+    assert bits(rest.journal.state()) == bits(whole.journal.state())
+
+
+class Resting(Homing):
+    """Nobody moves."""
+
+    def update(self, task):
+        update = super().update(task)
+        return replace(update, vectors={"delta": np.zeros(task.layout.size, np.float32)})
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_zero_deltas_leave_every_product(tmp_path, method):
+    _, moved = played(tmp_path, method, rounds=1)
+    parts = federation(tmp_path / "resting", method, trainer=Resting(), rounds=1)
+    state = replace(moved.journal.state(), round=1)
+    parts.engine.trainer = with_memory(Resting(), tmp_path / "agents")
+    parts.journal.close()
+    shutil.rmtree(tmp_path / "resting")
+    parts = replace(parts, journal=Journal(tmp_path / "resting"))
+    parts.journal.begin(LAYOUT, {}, lambda: state)
+    list(run(replace(parts, plan=replace(parts.plan, run=parts.journal.run))))
+    for before, after in zip(product(state), product(parts.journal.state()), strict=True):
+        assert np.allclose(before, after, atol=2e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_reports_say_how_far_the_product_is_from_the_mean_of_products(tmp_path, method):
+    reports, _ = played(tmp_path, method)
+    errors = [report.product_error for report in reports]
+    if method in EXACT:
+        assert max(errors) < 1e-6
+    elif method == "fedsa":
+        assert errors == [None] * 3
+    else:
+        assert min(errors) > 1e-3
+
+
+def test_the_best_of_a_rank_misses_less_than_a_closer_one_and_that_less_than_naive(tmp_path):
+    errors = {
+        method: played(tmp_path / method, method, rounds=1)[0][0].product_error
+        for method in ("flexlora", "lora_fair", "naive", "zero_pad")
+    }
+    assert errors["flexlora"] < errors["lora_fair"] < errors["naive"]
+    assert errors["naive"] == pytest.approx(errors["zero_pad"], rel=1e-5)
+
+
+@pytest.mark.parametrize("method", ["ffa", "rolora", "fedsvd"])
+def test_the_other_half_is_common_and_keeps_its_bits(tmp_path, method):
+    parts = federation(tmp_path, method)
+    states = [first_state(), *(parts.journal.state() for _ in run(parts))]
+    for round_, (before, after) in enumerate(pairwise(states), start=1):
+        frozen = A if METHODS[method].trained_in(round_) == "B" else B
+        same = np.array_equal(before.adapter.vector[frozen], after.adapter.vector[frozen])
+        assert same == (method != "fedsvd")
+
+
+@pytest.mark.parametrize("method", ["ffa", "rolora", "fedsa"])
+def test_an_agent_that_was_there_is_sent_what_has_changed(tmp_path, method):
+    trainer = Homing()
+    reports, parts = played(tmp_path, method, trainer=trainer)
+    halves = {part: LAYOUT.only(part).size for part in ("A", "B")}
+    changed = [METHODS[method].sent_in(round_) for round_ in (1, 2)]
+    whole = 4 * LAYOUT.size * len(AGENTS)
+    assert [report.bytes_down for report in reports] == [
+        whole,
+        *(4 * halves[part] * len(AGENTS) for part in changed),
+    ]
+    seen = {(task.kind, task.agent, task.round): task.vectors["adapter"] for task in trainer.seen}
+    final = parts.journal.state().adapter.vector
+    for agent in AGENTS:
+        now = seen["evaluate", agent, 3]
+        assert np.array_equal(now[A], final[A])
+        assert np.array_equal(now[B], final[B]) == (method != "fedsa")
+
+
+def test_a_private_factor_is_in_no_message(tmp_path):
+    _, parts = played(tmp_path, "fedsa")
+    sent = b"".join(reply.body for reply in parts.engine.sent)
+    given = [vector for task in parts.engine.tasks for vector in task.vectors.values()]
+    told = sent + b"".join(vector.tobytes() for vector in given)
+    assert not any(vector[B].any() for vector in given)
+    for agent in AGENTS:
+        memory = AgentMemory(tmp_path / "agents" / folder_name(agent) / "share")
+        for round_ in (2, 3):
+            task = next(t for t in parts.engine.tasks if t.agent == agent)
+            own = memory.recall(replace(task, receipt=round_))["adapter"][B]
+            assert np.abs(own).min() > 0
+            body = own.tobytes()
+            assert not any(body[i : i + 8] in told for i in range(0, len(body) - 8, 4))
+
+
+def test_one_agent_with_a_private_factor_is_local_training(tmp_path):
+    alone = {"north": ROSTER["north"]}
+    trainers = {method: Homing() for method in ("fedsa", "naive")}
+    for method, trainer in trainers.items():
+        parts = federation(tmp_path / method, method, trainer=trainer)
+        parts.engine.roster = alone
+        list(run(parts))
+    last = {method: trainer.seen[-1].vectors["adapter"] for method, trainer in trainers.items()}
+    assert np.array_equal(last["fedsa"], last["naive"])
+
+
+def test_each_agent_is_evaluated_with_its_own_factor(tmp_path):
+    trainer = Homing()
+    played(tmp_path, "fedsa", trainer=trainer)
+    last = {task.agent: task.vectors["adapter"] for task in trainer.seen if task.round == 3}
+    assert all(np.array_equal(last["east"][A], adapter[A]) for adapter in last.values())
+    assert not np.allclose(last["east"][B], last["north"][B])
+
+
+@pytest.mark.parametrize("method", ["fedex", "flora"])
+def test_only_new_factors_travel_and_everyone_computes_with_all(tmp_path, method):
+    trainer = Homing()
+    settings = settings_of(method, residual_rank=100)
+    _, parts = played(tmp_path, method, trainer=trainer, settings=settings)
+    tasks = [t for t in parts.engine.tasks if t.kind == "fit" and t.agent == "east"]
+    assert [[n for n in task.vectors if n != "adapter"] for task in tasks] == [
+        [],
+        ["residual.1"],
+        ["residual.2"],
+    ]
+    state = parts.journal.state()
+    whole = joined(LAYOUT, list(chapters(state.extra).values()))
+    assert list(chapters(state.extra)) == ["residual.1", "residual.2", "residual.3"]
+    seen = [task.vectors["residual"] for task in trainer.seen if task.round == 3]
+    evaluated = [found for found in seen if len(found) == len(whole)]
+    assert len(evaluated) == len(AGENTS)
+    assert all(np.array_equal(found, whole) for found in evaluated)
+
+
+class Sick(Homing):
+    """One agent fails in the second round."""
+
+    def update(self, task):
+        if task.agent == "north" and task.round == 2:
+            raise MemoryError("away")
+        return super().update(task)
+
+
+@pytest.mark.parametrize("method", [*METHODS])
+def test_a_returning_agent_catches_up(tmp_path, method):
+    trainer = Sick()
+    reports, _ = played(tmp_path, method, trainer=trainer, rounds=4)
+    assert reports[1].refused.keys() == {"north"}
+    assert [report.refused for report in reports[2:]] == [{}, {}]
+    if METHODS[method].private:
+        return
+    for round_ in (3, 4):
+        found = [t for t in trainer.seen if (t.kind, t.round) == ("fit", round_)]
+        one, *others = (
+            b"".join(t.vectors[n].tobytes() for n in ("adapter", "residual") if n in t.vectors)
+            for t in found
+        )
+        assert len(others) == 2
+        assert all(other == one for other in others)
+
+
+@pytest.mark.parametrize("method", ["ffa", "fedex"])
+def test_an_agent_that_lost_its_memory_says_so_and_gets_all_in_the_next_round(tmp_path, method):
+    parts = federation(tmp_path, method, rounds=5)
+    reports = []
+    for report in run(parts):
+        reports.append(report)
+        if report.round == 2:
+            shutil.rmtree(tmp_path / "agents" / folder_name("north") / "share")
+    (reason,) = reports[2].refused.values()
+    assert "'north' remembers nothing of" in reason
+    assert [report.refused for report in reports[3:]] == [{}, {}]
+
+
+@pytest.mark.parametrize("method", ["fedex", "flora"])
+def test_a_residual_is_recompressed_at_its_highest_rank_with_the_error_reported(tmp_path, method):
+    settings = settings_of(method, residual_rank=4)
+    reports, parts = played(tmp_path, method, settings=settings)
+    ((name, vector),) = chapters(parts.journal.state().extra).items()
+    assert name == "residual.3"
+    assert len(vector) == LAYOUT.ranked(4).size
+    assert reports[-1].product_error > 1e-3
+
+
+@pytest.mark.parametrize("method", RANKED)
+def test_agents_of_unequal_ranks_get_and_send_what_fits_them(tmp_path, method):
+    ranks = {"east": 1, "south": 2}
+    trainer, settings = Homing(), settings_of(method, ranks=ranks)
+    reports, parts = played(tmp_path, method, trainer=trainer, settings=settings)
+    for task in trainer.seen:
+        rank = ranks.get(task.agent, 3)
+        assert task.layout == LAYOUT.ranked(rank)
+        assert task.vectors["adapter"].shape == (task.layout.size,)
+    for report in reports:
+        assert report.refused == {}
+        for agent, size in report.bytes_by_agent.items():
+            assert size - 700 < 4 * LAYOUT.ranked(ranks.get(agent, 3)).size < size
+    if method == "flora":
+        assert max(report.product_error for report in reports) < 1e-6
+    assert parts.journal.state().adapter.layout == LAYOUT
+
+
+def test_flexlora_gives_every_agent_the_best_product_of_its_rank(tmp_path):
+    settings = settings_of("flexlora", ranks={"east": 1, "south": 2})
+    trainer = Homing()
+    _, parts = played(tmp_path, "flexlora", trainer=trainer, settings=settings)
+    whole = factors_of(LAYOUT, parts.journal.state().adapter.vector)
+    for task in trainer.seen[-3:]:
+        rank = task.layout.pairs[0].rank
+        for own, full in zip(factors_of(task.layout, task.vectors["adapter"]), whole, strict=True):
+            values = np.linalg.svd(full.dense(), compute_uv=False)
+            missed = np.linalg.norm(own.dense() - full.dense())
+            assert missed == pytest.approx(np.linalg.norm(values[rank:]), abs=1e-5)
+
+
+@pytest.mark.parametrize("method", ["ffa", "rolora"])
+def test_a_server_optimizer_moves_the_part_that_was_sent_with_moments_of_its_own(tmp_path, method):
+    settings = settings_of(method, strategy="fedadam", lr=0.1)
+    _, parts = played(tmp_path, method, settings=settings, rounds=2)
+    state = parts.journal.state()
+    expected = {f"{part}.{m}" for part in METHODS[method].sent for m in "mv"}
+    assert state.moments.keys() == expected
+    half = played(tmp_path / "half", method, settings=settings, rounds=1)[1].journal.state()
+    whole = settings_of("naive", strategy="fedadam", lr=0.1)
+    full = played(tmp_path / "full", "naive", settings=whole, rounds=1)[1].journal.state()
+    assert np.array_equal(half.adapter.vector[B], full.adapter.vector[B])
+    assert np.array_equal(half.adapter.vector[A], first_state().adapter.vector[A])
+    assert not np.array_equal(full.adapter.vector[A], half.adapter.vector[A])
+
+
+@pytest.mark.parametrize("method", ["naive", "ffa", "rolora", "fedsa", "fedex", "lora_fair"])
+def test_what_a_codec_loses_of_a_half_is_added_to_the_same_half(tmp_path, method):
+    settings = settings_of(method, codec={"name": "int8"})
+    reports, parts = played(tmp_path, method, settings=settings, rounds=4)
+    assert all(report.refused == {} for report in reports)
+    assert all(report.bytes_up < report.bytes_up_fp32 for report in reports)
+    task = replace(parts.engine.tasks[0], receipt=4)
+    owed = AgentMemory(tmp_path / "agents" / folder_name(task.agent)).recall(task)
+    assert {name: len(vector) for name, vector in owed.items()} == {
+        "delta" if part == "both" else f"delta.{part}": LAYOUT.only(part).size
+        for part in METHODS[method].sent
+    }
+
+
+WRONG = [
+    ("flexlora", {"strategy": "fedadam"}, {}, r"server\.strategy='fedadam'.*takes no server"),
+    ("fedex", {"lr": 0.5}, {}, r"with lr=0\.5.*use fedavg with lr 1, or aggregation naive, ffa"),
+    ("naive", {}, {"ranks": {"east": 2}}, r"lora\.ranks=.*use zero_pad, hetlora, flora, flexlora"),
+    ("fedsvd", {}, {"codec": {"name": "int8"}}, r"codec\.error_feedback=True.*set it to false"),
+]
+
+
+@pytest.mark.parametrize(("method", "server", "more", "message"), WRONG)
+def test_settings_that_do_not_go_together_are_refused_by_name(method, server, more, message):
+    with pytest.raises(SettingError, match=message):
+        check_aggregation(settings_of(method, **more, **server))
+
+
+def test_a_rank_above_the_global_one_is_refused():
+    with pytest.raises(
+        SettingError, match=r"lora\.ranks\.east=4: needs to lie in \[1, lora\.rank\]"
+    ):
+        settings_of("flora", ranks={"east": 4})
+
+
+def test_without_a_method_nothing_is_told_and_nothing_is_kept(tmp_path, caplog):
+    caplog.set_level(logging.WARNING)
+    _, parts = played(tmp_path, "naive")
+    assert all(task.settings.keys() <= {"codec"} for task in parts.engine.tasks)
+    assert not (tmp_path / "agents").exists()
+    assert caplog.messages == []
