@@ -52,7 +52,7 @@ def pass_bytes(bench: Workbench, rows: int, tokens: int) -> int:
 
 def _kept(bench: Workbench, batch: Batch) -> dict[int, int]:
     """The place and the bytes of all memory that a pass keeps."""
-    kept = {}
+    kept: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
         kept[_place(tensor)] = tensor.untyped_storage().nbytes()
