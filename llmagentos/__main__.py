@@ -11,6 +11,8 @@ PROGRAMS = {
     "evaluate": "how well an adapter predicts held-out text",
     "export": "an adapter merged into a full model",
     "generate": "an answer with and without an adapter",
+    "enrol": "keys, certificates, and who may take part",
+    "terms": "what the agents of a run must know",
     "status": "how far a run is",
 }
 

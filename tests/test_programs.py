@@ -71,6 +71,12 @@ def test_every_program_answers_help_without_torch(program):
     assert f"usage: python -m llmagentos.recipes.{program} [" in done.stdout
 
 
+def test_the_one_door_knows_every_program():
+    from llmagentos import __main__
+
+    assert sorted(__main__.PROGRAMS) == PROGRAMS
+
+
 def test_the_defaults_are_spelled_out_truly():
     assert load_settings(ROOT / "recipes" / "fedavg.yaml") == RunSettings()
 
