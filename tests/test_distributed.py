@@ -152,7 +152,7 @@ def ddp_delta(rank: int) -> np.ndarray:
         parameter.grad = None
         offset += parameter.numel()
     model = DistributedDataParallel(Loss(training).train())
-    optimizer = torch.optim.AdamW(parameters, lr=LOCAL["lr"], weight_decay=0.0)
+    optimizer = torch.optim.AdamW(parameters, lr=LOCAL["lr"], weight_decay=0.0, fused=True)
     rows = training.silos["north"].train
     order = row_order(task.seed, "north", len(rows), 0, 3 * 2 * 4).reshape(3, 2, 4)
     for passes in order:

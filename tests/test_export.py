@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from llmagentos.lm.export import merge
 from llmagentos.lm.lora import adapter_config, attach, layout_of, load_vector
 from llmagentos.lm.models import load_base
 from llmagentos.publish import model_card, write_peft_folder
-from llmagentos.settings import LoraSettings, ModelSettings
+from llmagentos.settings import LoraSettings, ModelSettings, RunSettings
 
 # what PEFT asks of transformers when it loads an adapter
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
@@ -34,12 +34,7 @@ FACTS = {
     "before": {"south": {"loss": 4.1}},
     "after": {"south": {"loss": 2.25}},
     "settings": {
-        "seed": 7,
-        "lora": {"rank": 8},
-        "local": {"lr": 0.002},
-        "codec": {"name": "fp32"},
-        "server": {"strategy": "fedavg"},
-        "sample_prompt": "a private prompt",
+        **asdict(RunSettings(seed=7, sample_prompt="a private prompt")),
         "corpus": {"agents": {"south": "/records/south.jsonl"}},
     },
 }
