@@ -44,6 +44,7 @@ SECTIONS = (
     Section("svd", "--dense"),
     Section("round", "--threads 2", "--repeats 1", ("--peers",)),
     Section("round", "--threads 2 --model smollm2", None, ("--peers",)),
+    Section("growth", "--threads 2 --largest"),
     Section("growth", "--threads 2 --plot docs/cohort.png"),
     Section("asynchrony", "", ""),
     Section("gpu", "", ""),
