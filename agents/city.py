@@ -9,7 +9,9 @@ import sys
 
 from llmagentos import Example, Limits, Organisation, scrub, serve
 
-ADDRESS = re.compile(r"\b[A-Z][\w'-]+ (?:Street|St|Road|Rd|Avenue|Ave|Lane|Square)\.? ?\d*\b")
+ADDRESS = re.compile(
+    r"\b(?:\d+\w? )?[A-Z][\w'-]+ (?:Street|St|Road|Rd|Avenue|Ave|Lane|Square)\b\.?(?: ?\d+\w?)?"
+)
 
 
 def to_example(row: dict[str, str]) -> Example | None:

@@ -9,7 +9,7 @@ import sys
 
 from llmagentos import Example, Limits, Organisation, scrub, serve
 
-SIGNED = re.compile(r"(?i)\b(?:signed|operator|shift lead)\s*:?\s*[A-Z][\w.]*(?:\s[A-Z][\w.]*)?")
+SIGNED = re.compile(r"\b(?i:signed|operator|shift lead)\s*:?\s*[A-Z][\w.]*(?:\s[A-Z][\w.]*)?")
 
 
 def to_example(row: dict[str, str]) -> Example | None:

@@ -239,9 +239,12 @@ def test_a_private_file_is_scrubbed_before_it_is_learnt(tmp_path):
     file.write_text("prompt,response\nOperator: J. Smith saw E1042,Part 77 changed\n")
     (example,) = own_examples(str(file), organisation("factory").to_example)
     assert example.prompt == "[person] saw E1042"
-    file.write_text("prompt,response\nA hole at 12 Oak Street 7,Road crew\n")
+    file.write_text("prompt,response\nThe operator pressed stop,Signed Ana Ruiz\n")
+    (example,) = own_examples(str(file), organisation("factory").to_example)
+    assert (example.prompt, example.response) == ("The operator pressed stop", "[person]")
+    file.write_text("prompt,response\nA hole at 12b Oak Street and Elm Rd. 7,Road crew\n")
     (example,) = own_examples(str(file), organisation("city").to_example)
-    assert example.prompt == "A hole at 12 [address]"
+    assert example.prompt == "A hole at [address] and [address]"
 
 
 def test_the_fifth_organisation_of_the_docs_works_as_printed(tmp_path):
