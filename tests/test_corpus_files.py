@@ -185,4 +185,4 @@ def test_reading_imports_neither_torch_nor_transformers():
         "read_silos(CorpusSettings('invented'), 0); "
         "assert not {'torch', 'transformers', 'datasets', 'pyarrow'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", program], check=True)
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

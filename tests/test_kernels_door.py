@@ -176,7 +176,7 @@ def test_tensors_are_rows_and_outputs_too():
 
 def test_the_kernels_come_without_torch():
     line = "import sys, llmagentos.kernels; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", line], check=True)
+    assert subprocess.run([sys.executable, "-c", line], check=False).returncode == 0
 
 
 def test_the_environment_chooses_the_twin(monkeypatch):

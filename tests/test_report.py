@@ -366,4 +366,5 @@ def test_words_from_outside_are_shown_on_a_terminal_and_not_obeyed():
 
 def test_tables_do_without_the_drawing_library():
     code = "import sys, llmagentos.report; assert 'matplotlib' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
+    done = subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0

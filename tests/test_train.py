@@ -198,8 +198,10 @@ def test_a_loss_that_is_not_finite_still_gives_a_delta() -> None:
 def test_a_read_only_adapter_is_loaded_without_a_warning() -> None:
     training = trainer()
     task = fit_task(training.layout, steps=1)
+    before = task.vectors["adapter"].copy()
     task.vectors["adapter"].flags.writeable = False
-    training.update(task)
+    assert training.update(task).vectors["delta"].any()
+    assert np.array_equal(task.vectors["adapter"], before)
 
 
 def test_a_task_for_another_adapter_is_refused() -> None:
