@@ -11,6 +11,7 @@ from llmagentos.codecs import asked_codec, codec_of, encode_all, read_all
 from llmagentos.engines.correcting import CorrectingTrainer
 from llmagentos.engines.engine import Trainer
 from llmagentos.engines.sharing import SharingTrainer
+from llmagentos.engines.wrapping import fitted
 from llmagentos.memory import AgentMemory, folder_name
 from llmagentos.messages import Task, Update
 from llmagentos.seeds import generator
@@ -30,9 +31,7 @@ class CodingTrainer:
 
     def fit(self, tasks: Sequence[Task]) -> Iterator[list[Update]]:
         """The trainer's updates, as they come, in the codecs of their tasks."""
-        asked = {task.agent: task for task in tasks}
-        for updates in self.trainer.fit(tasks):
-            yield [self._coded(update, asked[update.agent]) for update in updates]
+        return fitted(self.trainer, tasks, lambda task: task, self._coded)
 
     def _coded(self, update: Update, task: Task) -> Update:
         return coded(update, task, AgentMemory(self.folder / folder_name(task.agent)))

@@ -9,6 +9,7 @@ import numpy as np
 from llmagentos.adapter import Vector
 from llmagentos.engines.corrections import CORRECTIONS
 from llmagentos.engines.engine import Trainer
+from llmagentos.engines.wrapping import fitted
 from llmagentos.errors import JournalError
 from llmagentos.memory import AgentMemory, folder_name
 from llmagentos.messages import Task, Update
@@ -30,26 +31,14 @@ class CorrectingTrainer:
 
         An agent that has lost what it kept is an error once those before it have their updates.
         """
-        ready, error = self._ready(tasks)
-        asked = {task.agent: task for task in ready}
-        for updates in self.trainer.fit(ready) if ready else ():
-            yield [self._learnt(update, asked[update.agent]) for update in updates]
-        if error is not None:
-            raise error
+        return fitted(self.trainer, tasks, self._ready, self._learnt)
 
     def evaluate(self, task: Task) -> Update:
         """The trainer's metrics."""
         return self.trainer.evaluate(task)
 
-    def _ready(self, tasks: Sequence[Task]) -> tuple[list[Task], JournalError | None]:
-        """The tasks with their linear terms, up to the first that cannot have it, and why."""
-        ready: list[Task] = []
-        for task in tasks:
-            try:
-                ready.append(with_linear(task, self._memory(task)))
-            except JournalError as error:
-                return ready, error
-        return ready, None
+    def _ready(self, task: Task) -> Task:
+        return with_linear(task, self._memory(task))
 
     def _learnt(self, update: Update, task: Task) -> Update:
         return learnt(update, task, self._memory(task))

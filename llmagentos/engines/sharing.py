@@ -9,7 +9,8 @@ import numpy as np
 from llmagentos.adapter import Part, Vector
 from llmagentos.aggregation import chapters, joined
 from llmagentos.engines.engine import Trainer
-from llmagentos.errors import LLMAgentOSError, SettingError
+from llmagentos.engines.wrapping import fitted
+from llmagentos.errors import SettingError
 from llmagentos.memory import AgentMemory, folder_name
 from llmagentos.messages import Task, Update
 
@@ -28,18 +29,7 @@ class SharingTrainer:
 
     def fit(self, tasks: Sequence[Task]) -> Iterator[list[Update]]:
         """The changes of the parts that are asked for."""
-        whole: dict[str, Task] = {}
-        failed = None
-        for task in tasks:
-            try:
-                whole[task.agent] = self.completed(task)
-            except LLMAgentOSError as error:
-                failed = error
-                break
-        for updates in self.trainer.fit(list(whole.values())):
-            yield [self._shared(update, whole[update.agent]) for update in updates]
-        if failed:
-            raise failed
+        return fitted(self.trainer, tasks, self.completed, self._shared)
 
     def evaluate(self, task: Task) -> Update:
         """The metrics of the adapter with the agent's own part in it."""
