@@ -25,7 +25,8 @@ class Task:
     ``settings`` says how: for ``fit`` the fields of ``LocalSettings``, and ``codec`` with those of
     ``CodecSettings``; for the two evaluations ``rows`` and ``batch``; for all of them, where a
     method says so, which part is ``trained``, which is ``sent``, and which the adapter was
-    ``given`` of. ``seed`` is the run's, and what is drawn comes from it with agent and round.
+    ``given`` of, and ``personal`` with the fields of ``PersonalSettings``. ``seed`` is the run's,
+    and what is drawn comes from it with agent and round.
     ``receipt`` is the last round of this agent that was counted.
 
     Some strategies tell more: ``correction`` names what the agent adds to its gradients,

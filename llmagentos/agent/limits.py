@@ -6,7 +6,7 @@ from typing import Any, get_args, get_type_hints
 from llmagentos.codecs import asked_codec
 from llmagentos.errors import Refused
 from llmagentos.messages import KINDS, Task
-from llmagentos.settings import LocalSettings, ServerSettings
+from llmagentos.settings import LocalSettings, ServerSettings, asked_personal
 from llmagentos.settings.checks import require
 
 
@@ -17,7 +17,7 @@ class Limits:
     rounds: int = 100
     """Most rounds of a run."""
     steps: int = 200
-    """Most optimizer steps in a round."""
+    """Most optimizer steps in a round, those of an adapter of the agent's own among them."""
     epochs: float = 5.0
     """Most passes over the agent's own rows in a round."""
     examples: int = 20
@@ -51,8 +51,9 @@ def check_limits(task: Task, limits: Limits, examples: int) -> None:
 def _check_fit(task: Task, limits: Limits, examples: int) -> None:
     local = LocalSettings(**{f.name: _asked(task, f.name) for f in fields(LocalSettings)})
     _least("examples", examples, limits.examples)
-    _most("steps", local.steps, limits.steps)
-    _most("epochs", local.steps * local.accumulation * local.batch / examples, limits.epochs)
+    steps = local.steps + asked_personal(task.settings).steps_beside(local.steps)
+    _most("steps", steps, limits.steps)
+    _most("epochs", steps * local.accumulation * local.batch / examples, limits.epochs)
     _among("codecs", asked_codec(task.settings).name, limits.codecs)
     _among("aggregations", _asked(task, "aggregation"), limits.aggregations)
 

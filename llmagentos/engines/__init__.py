@@ -5,6 +5,7 @@ from llmagentos.engines.correcting import CorrectingTrainer
 from llmagentos.engines.engine import Engine, Reply, Trainer
 from llmagentos.engines.in_process import InProcessEngine
 from llmagentos.engines.paced import PacedEngine
+from llmagentos.engines.personalising import PersonalisingTrainer
 from llmagentos.engines.sharing import SharingTrainer
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Engine",
     "InProcessEngine",
     "PacedEngine",
+    "PersonalisingTrainer",
     "Reply",
     "SharingTrainer",
     "Trainer",

@@ -138,6 +138,10 @@ def plan_of(settings: RunSettings, run: str) -> Plan:
     }
     if evaluation.rows and not server.asynchronous:
         told["evaluate"] = {"rows": evaluation.rows, "batch": evaluation.batch}
+    if settings.personal.method != "none":
+        told = {
+            kind: {**each, "personal": asdict(settings.personal)} for kind, each in told.items()
+        }
     return Plan(
         run=run,
         rounds=settings.rounds,

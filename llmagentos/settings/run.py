@@ -11,8 +11,9 @@ from llmagentos.settings.engines import FlowerSettings, RaySettings
 from llmagentos.settings.evaluation import EvaluationSettings
 from llmagentos.settings.local import LocalSettings
 from llmagentos.settings.model import LoraSettings, ModelSettings
+from llmagentos.settings.personal import PersonalSettings
 from llmagentos.settings.server import ServerSettings
-from llmagentos.settings.together import check_strategy
+from llmagentos.settings.together import check_personal, check_strategy
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class RunSettings:
     the average of their products. ``ffa`` and ``rolora`` train one at a time and send half.
     ``flora`` and ``fedex`` keep what is missing beside the base, ``flexlora`` takes the best of the
     rank; see docs/aggregation.md."""
+    personal: PersonalSettings = PersonalSettings()
+    """What agents keep of their own beside the shared adapter."""
     engine: Literal["in_process", "processes", "ray", "flower"] = "in_process"
     """Where agents train: in the server's process; each in a process of its own; on a Ray cluster
     of one owner; or over Flower. The last three need the extras agents, ray and flower."""
@@ -87,6 +90,7 @@ class RunSettings:
         require(self.rounds >= 1, "rounds", self.rounds, "needs at least 1")
         require(self.seed >= 0, "seed", self.seed, "needs 0 or more")
         check_strategy(self.server, self.local)
+        check_personal(self.server, self.personal)
         horizon, threads = self.schedule_rounds, self.threads
         require(horizon is None or horizon >= 1, "schedule_rounds", horizon, "needs at least 1")
         require(threads is None or threads >= 1, "threads", threads, "needs at least 1")
