@@ -7,6 +7,7 @@ from llmagentos.settings.engines import FlowerSettings, RaySettings
 from llmagentos.settings.evaluation import EvaluationSettings
 from llmagentos.settings.local import LocalSettings
 from llmagentos.settings.model import LoraSettings, ModelSettings
+from llmagentos.settings.privacy import PrivacySettings
 from llmagentos.settings.run import RunSettings
 from llmagentos.settings.server import ServerSettings
 from llmagentos.settings.terms import RowSettings, Terms
@@ -21,6 +22,7 @@ __all__ = [
     "LoraSettings",
     "ModelSettings",
     "PartitionSettings",
+    "PrivacySettings",
     "RaySettings",
     "RowSettings",
     "RunSettings",

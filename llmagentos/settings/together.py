@@ -2,6 +2,7 @@
 
 from llmagentos.settings.checks import require
 from llmagentos.settings.local import LocalSettings
+from llmagentos.settings.privacy import PrivacySettings
 from llmagentos.settings.server import ServerSettings
 
 OF_PLAIN_DESCENT = ("fednova", "scaffold")
@@ -34,3 +35,10 @@ def check_strategy(server: ServerSettings, local: LocalSettings) -> None:
     if name == "feddyn":
         remedy = "server.strategy='feddyn' has no learning rate; set server.lr to 1 or leave it out"
         require(server.lr in (None, 1), "server.lr", server.lr, remedy)
+
+
+def check_privacy(server: ServerSettings, privacy: PrivacySettings) -> None:
+    """Raise ``SettingError`` where more leaves an agent than the change that is clipped."""
+    remedy = "server.strategy='scaffold' sends control variates beside the change; leave it out"
+    plain = privacy.clip is None or server.strategy != "scaffold"
+    require(plain, "privacy.clip", privacy.clip, remedy)
