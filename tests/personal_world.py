@@ -91,7 +91,8 @@ def personal_federation(folder, personal, aggregation="naive", **options):
     trainer = options.pop("trainer", None) or Descending()
     parts = federation(folder, aggregation, trainer=trainer, settings=settings, **options)
     told = {"personal": asdict(settings.personal)} if personal else {}
-    fit = {**parts.plan.settings["fit"], **asdict(LOCAL), "aggregation": "fedavg", **told}
+    said = {"strategy": "fedavg", "aggregation": aggregation}
+    fit = {**parts.plan.settings["fit"], **asdict(LOCAL), **said, **told}
     return replace(parts, plan=replace(parts.plan, settings={"fit": fit, "evaluate": told}))
 
 

@@ -131,9 +131,15 @@ def plan_of(settings: RunSettings, run: str) -> Plan:
     horizon = settings.schedule_rounds or settings.rounds
     steps_by_agent = settings.local.steps_by_agent
     local = asdict(replace(settings.local, steps_by_agent={}))
-    fit = {**local, "codec": asdict(settings.codec)}
+    fit = {
+        **local,
+        "codec": asdict(settings.codec),
+        "privacy": asdict(settings.privacy),
+        "strategy": server.strategy,
+        "aggregation": settings.aggregation,
+    }
     told: dict[Kind, Mapping[str, Any]] = {
-        "fit": {**fit, "horizon": horizon, "weighting": counting, "aggregation": server.strategy},
+        "fit": {**fit, "horizon": horizon, "weighting": counting},
         "measure": {"rows": evaluation.final_rows, "batch": evaluation.batch},
     }
     if evaluation.rows and not server.asynchronous:

@@ -8,6 +8,7 @@ from llmagentos.settings.evaluation import EvaluationSettings
 from llmagentos.settings.local import LocalSettings
 from llmagentos.settings.model import LoraSettings, ModelSettings
 from llmagentos.settings.personal import PersonalSettings, asked_personal
+from llmagentos.settings.privacy import PrivacySettings
 from llmagentos.settings.run import RunSettings
 from llmagentos.settings.server import ServerSettings
 from llmagentos.settings.terms import RowSettings, Terms
@@ -23,6 +24,7 @@ __all__ = [
     "ModelSettings",
     "PartitionSettings",
     "PersonalSettings",
+    "PrivacySettings",
     "RaySettings",
     "RowSettings",
     "RunSettings",

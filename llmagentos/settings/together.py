@@ -3,6 +3,7 @@
 from llmagentos.settings.checks import require
 from llmagentos.settings.local import LocalSettings
 from llmagentos.settings.personal import PersonalSettings
+from llmagentos.settings.privacy import PrivacySettings
 from llmagentos.settings.server import ServerSettings
 
 OF_PLAIN_DESCENT = ("fednova", "scaffold")
@@ -42,3 +43,10 @@ def check_personal(server: ServerSettings, personal: PersonalSettings) -> None:
     apart = server.asynchronous and personal.method != "none"
     remedy = f"goes with common rounds; server.strategy={server.strategy!r} has none, use fedavg"
     require(not apart, "personal.method", personal.method, remedy)
+
+
+def check_privacy(server: ServerSettings, privacy: PrivacySettings) -> None:
+    """Raise ``SettingError`` where more leaves an agent than the change that is clipped."""
+    remedy = "server.strategy='scaffold' sends control variates beside the change; leave it out"
+    plain = privacy.clip is None or server.strategy != "scaffold"
+    require(plain, "privacy.clip", privacy.clip, remedy)
