@@ -233,6 +233,19 @@ def test_an_agent_that_is_killed_at_any_write_answers_with_the_same_bytes(tmp_pa
     assert kills > 20
 
 
+def test_a_task_of_another_run_takes_nothing_from_what_is_remembered(tmp_path):
+    ended = []
+    for name in ("calm", "wild"):
+        north = Asked(tmp_path / name)
+        lossy = north.told(codec={"name": "top_k", "top_k": 0.1})
+        north.reply(**lossy)
+        if name == "wild":
+            assert isinstance(north.reply(run="another run", **lossy), Update)
+        update = north.reply(round=2, receipt=1, **lossy)
+        ended.append({part: values.tobytes() for part, values in update.vectors.items()})
+    assert ended[0] == ended[1]
+
+
 def test_one_process_an_agent(north):
     with pytest.raises(JournalError, match="the agent runs already"):
         AgentJournal(north.desk.journal.folder)

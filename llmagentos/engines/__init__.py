@@ -1,5 +1,6 @@
 """Who carries tasks and updates."""
 
+from llmagentos.engines.by_run import MemoryByRun
 from llmagentos.engines.coding import CodingTrainer, coded, with_memory
 from llmagentos.engines.correcting import CorrectingTrainer
 from llmagentos.engines.engine import Engine, Reply, Trainer
@@ -13,6 +14,7 @@ __all__ = [
     "CorrectingTrainer",
     "Engine",
     "InProcessEngine",
+    "MemoryByRun",
     "PacedEngine",
     "PersonalisingTrainer",
     "Reply",

@@ -11,7 +11,7 @@ import torch
 from llmagentos.agent import AgentJournal, AgentSettings, Desk, Party
 from llmagentos.agent.desk import largest_task
 from llmagentos.corpus import Example, Silo, tokenize_silos
-from llmagentos.engines import with_memory
+from llmagentos.engines import MemoryByRun
 from llmagentos.errors import ModelError
 from llmagentos.identity import key_of, read_key
 from llmagentos.lm.lora import attach, layout_of
@@ -67,5 +67,5 @@ def open_desk(settings: AgentSettings, examples: Sequence[Example]) -> Iterator[
         bench = open_bench(settings, terms, examples)
         largest = largest_task(bench.trainer.layout, settings.limits.residual_rank)
         party = Party(settings.name, key, coordinator, terms.base, largest)
-        trainer = with_memory(bench.trainer, home / "memory")
+        trainer = MemoryByRun(bench.trainer, home / "memory")
         yield Desk(party, settings.limits, journal, trainer, len(bench.silo.train))
