@@ -159,6 +159,15 @@ def test_another_task_under_an_answered_key_is_refused(north):
     assert "fit of round 1 was answered for another task" in north.reply(seed=99).reason
 
 
+def test_the_log_tells_what_was_done_and_what_came_again(north, caplog):
+    with caplog.at_level("INFO", "llmagentos.agent.desk"):
+        first = north.ask()
+        assert north.ask() == first
+    done, again = caplog.messages
+    assert done.startswith("fit of round 1: done in ")
+    assert again == "fit of round 1 came again: the same answer"
+
+
 def test_a_failure_may_be_tried_again(north):
     assert isinstance(north.reply(**north.told(steps=999)), Failure)
     assert isinstance(north.reply(), Update)
