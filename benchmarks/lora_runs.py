@@ -116,11 +116,12 @@ def federated(session: Session, folder: Path) -> dict[str, Any]:
         plan = plan_of(settings, journal.begin(session.layout, session.facts, session.first_state))
         strategy = aggregated(strategy_of(settings.server), settings)
         parts = Federation(strategy, engine, journal, plan)
-        reports = []
+        reports, start = [], time.process_time()
         for report in run(parts):
             reports.append(report)
             journal.forget(updates=True)
         found: dict[str, Any] = {name: [getattr(r, name) for r in reports] for name in REPORTED}
+        found["rounds_cpu_s"] = round(time.process_time() - start, 2)
         if not METHODS[settings.aggregation].private:
             found["shared"] = everywhere(global_task(journal.state(), session), session)
         if METHODS[settings.aggregation].private or settings.lora.ranks:
