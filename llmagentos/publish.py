@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 
 from llmagentos.adapter import Adapter
 from llmagentos.folders import whole_folder
+from llmagentos.settings import RunSettings
 
 
 def write_peft_folder(folder: Path, adapter: Adapter, config: Mapping[str, Any], card: str) -> None:
@@ -57,9 +58,11 @@ def model_card(facts: Mapping[str, Any]) -> str:
     )
 
 
-def personal_card(agent: str, base: str, folder: str, seed: int) -> str:
-    """A model card of the adapter that one agent computes with, half of which it never sent."""
-    return PERSONAL_CARD.format(agent=_cell(agent), lines=loading_lines(base, folder, seed))
+def personal_card(agent: str, settings: RunSettings, folder: str) -> str:
+    """A model card of the adapter that one agent computes with, part of which it never sent."""
+    lines = loading_lines(settings.model.source, folder, settings.seed)
+    what = WHAT_IS_OWN[settings.personal.method]
+    return PERSONAL_CARD.format(agent=_cell(agent), what=what, lines=lines)
 
 
 def loading_lines(base: str, folder: str, seed: int) -> str:
@@ -83,13 +86,21 @@ model = PeftModel.from_pretrained(base.model, {folder!r})"""
 PERSONAL_CARD = """\
 # The adapter of {agent}
 
-Its first factors are shared by all agents of the run, its second ones are this agent's own. They
-were trained on this agent's text and sent to nobody: keep the folder where that text is.
+{what}
+What is its own was trained on this agent's text and sent to nobody: keep the folder where that text
+is. On text of other kinds the shared adapter of the run may do better.
 
 ```python
 {lines}
 ```
 """
+
+WHAT_IS_OWN = {
+    "none": "Its first factors are shared by all agents of the run, its second ones are its own.",
+    "ditto": "It is this agent's own, and was pulled towards the one that all agents share.",
+    "dual": "It is the sum of the one that all agents share and one of this agent's own.",
+}
+"""By ``personal.method``; without one it is the second factors that an aggregation leaves."""
 
 CARD = """\
 ---

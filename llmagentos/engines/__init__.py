@@ -6,6 +6,7 @@ from llmagentos.engines.correcting import CorrectingTrainer
 from llmagentos.engines.engine import Engine, Reply, Trainer
 from llmagentos.engines.in_process import InProcessEngine
 from llmagentos.engines.paced import PacedEngine
+from llmagentos.engines.personalising import PersonalisingTrainer
 from llmagentos.engines.sharing import SharingTrainer
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "InProcessEngine",
     "MemoryByRun",
     "PacedEngine",
+    "PersonalisingTrainer",
     "Reply",
     "SharingTrainer",
     "Trainer",

@@ -65,7 +65,7 @@ def open_desk(settings: AgentSettings, examples: Sequence[Example]) -> Iterator[
     home = Path(settings.home)
     with AgentJournal(home / "journal") as journal:
         bench = open_bench(settings, terms, examples)
-        largest = largest_task(bench.trainer.layout)
+        largest = largest_task(bench.trainer.layout, settings.limits.residual_rank)
         party = Party(settings.name, key, coordinator, terms.base, largest)
         trainer = MemoryByRun(bench.trainer, home / "memory")
         yield Desk(party, settings.limits, journal, trainer, len(bench.silo.train))

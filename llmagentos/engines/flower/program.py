@@ -58,7 +58,8 @@ class Program:
         """Start it again if it has ended."""
         code = self.running.poll()
         if code is not None and time.monotonic() - self._started > PAUSE_S:
-            log.warning("%s ended with %d; see %s", self.words[0], code, self.log_file)
+            name = Path(self.words[0]).name
+            log.warning("%s ended with %d, started again; see %s", name, code, self.log_file)
             self._start()
 
     def end(self) -> None:
