@@ -262,7 +262,7 @@ def test_an_own_adapter_behind_a_desk_has_the_bits_of_one_process(tmp_path, pers
     assert bits(there) == bits(here)
     assert all(report.personal.keys() == set(AGENTS) for report in reports)
     for agent, own in own_bits(here, tmp_path / "here").items():
-        (kept,) = tmp_path.joinpath("there", agent, "memory").glob("*/personal/round-3.*")
+        (kept,) = tmp_path.joinpath("there", agent, "memory").rglob("personal/round-3.*")
         assert kept.read_bytes().endswith(own)
         sent = b"".join(parcel.body for parcel in there.engine.carrier.sent)
         assert own[:64] not in sent
