@@ -11,7 +11,6 @@ from safetensors.numpy import save_file
 
 from llmagentos.adapter import Adapter
 from llmagentos.folders import whole_folder
-from llmagentos.settings import RunSettings
 
 
 def write_peft_folder(folder: Path, adapter: Adapter, config: Mapping[str, Any], card: str) -> None:
@@ -58,11 +57,10 @@ def model_card(facts: Mapping[str, Any]) -> str:
     )
 
 
-def personal_card(agent: str, settings: RunSettings, folder: str) -> str:
-    """A model card of the adapter that one agent computes with, part of which it never sent."""
-    lines = loading_lines(settings.model.source, folder, settings.seed)
-    what = WHAT_IS_OWN[settings.personal.method]
-    return PERSONAL_CARD.format(agent=_cell(agent), what=what, lines=lines)
+def own_card(agent: str, what: str, base: str, folder: str, seed: int) -> str:
+    """A model card of an adapter that one agent has; ``what`` it is as in ``WHAT_IT_IS``."""
+    lines = loading_lines(base, folder, seed)
+    return OWN_CARD.format(agent=_cell(agent), what=WHAT_IT_IS[what].strip(), lines=lines)
 
 
 def loading_lines(base: str, folder: str, seed: int) -> str:
@@ -83,24 +81,29 @@ from llmagentos.settings import ModelSettings
 base = load_base(ModelSettings(source="tiny"), seed={seed})
 model = PeftModel.from_pretrained(base.model, {folder!r})"""
 
-PERSONAL_CARD = """\
+OWN_CARD = """\
 # The adapter of {agent}
 
 {what}
-What is its own was trained on this agent's text and sent to nobody: keep the folder where that text
-is. On text of other kinds the shared adapter of the run may do better.
 
 ```python
 {lines}
 ```
 """
 
-WHAT_IS_OWN = {
-    "none": "Its first factors are shared by all agents of the run, its second ones are its own.",
-    "ditto": "It is this agent's own, and was pulled towards the one that all agents share.",
-    "dual": "It is the sum of the one that all agents share and one of this agent's own.",
+KEEP_IT = """
+What is its own was trained on this agent's text and sent to nobody: keep the folder where that text
+is. On text of other kinds the shared adapter of the run may do better.
+"""
+
+WHAT_IT_IS = {
+    "adapter": "It is the one that all agents of the run share.",
+    "none": "Its first factors are shared by all agents, its second ones are its own." + KEEP_IT,
+    "ditto": "It is this agent's own, and was pulled towards the one that all share." + KEEP_IT,
+    "dual": "It is the sum of the one that all agents share and one of its own." + KEEP_IT,
 }
-"""By ``personal.method``; without one it is the second factors that an aggregation leaves."""
+"""By ``personal.method``, without which it is its second factors that an agent keeps; ``adapter``
+is nobody's own."""
 
 CARD = """\
 ---

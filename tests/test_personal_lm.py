@@ -7,10 +7,14 @@ import pytest
 import torch
 
 from llmagentos.aggregation import joined
-from llmagentos.engines import PersonalisingTrainer
+from llmagentos.engines import MemoryByRun, PersonalisingTrainer
 from llmagentos.engines.personal import first_own, training_own, with_own
 from llmagentos.lm.cohort import CohortTrainer
-from llmagentos.settings import PersonalSettings
+from llmagentos.lm.lora import adapter_config
+from llmagentos.lm.model_adapter import adapter_settings, adapter_vector
+from llmagentos.lm.models import load_base
+from llmagentos.recipes.own_folders import Published, PublishingTrainer
+from llmagentos.settings import ModelSettings, PersonalSettings
 from tests.lm_world import SILOS, evaluate_task, fit_task, start_of, trainer
 
 PERSONAL = {"ditto": PersonalSettings("ditto", mu=0.5), "dual": PersonalSettings("dual", steps=2)}
@@ -98,3 +102,27 @@ def test_a_first_dual_adapter_leaves_the_model_as_it_was_shared():
     task = asking(evaluate_task(training.layout), PERSONAL["dual"])
     shared, both = (training.evaluate(t) for t in (task, with_own(task, first_own(task))))
     assert both.metrics["loss"] == pytest.approx(shared.metrics["loss"], rel=1e-6)
+
+
+@EVERY
+def test_an_agent_elsewhere_finds_the_folders_of_both_adapters_after_a_round(tmp_path, personal):
+    training = trainer()
+    base = load_base(ModelSettings(source="tiny", device="cpu"), 0)
+    config = adapter_config(training.bench.model, base)
+    published = Published(config, "tiny", seed=0)
+    remembering = MemoryByRun(training, tmp_path / "memory")
+    agent = PublishingTrainer(remembering, tmp_path, published)
+    list(agent.fit([asking(fit_task(training.layout), personal)]))
+    task = asking(evaluate_task(training.layout), personal)
+    agent.evaluate(replace(task, round=0))
+    assert not (tmp_path / "adapters").exists()
+    found = agent.evaluate(replace(task, receipt=1)).metrics
+    (run,) = (tmp_path / "adapters").iterdir()
+    assert {path.name for path in run.iterdir()} == {"adapter", "personal"}
+    for name, loss in (("adapter", "loss"), ("personal", "personal_loss")):
+        rank = adapter_settings(run / name).rank
+        wide = trainer(rank=rank, alpha=4.0 * rank)
+        vectors = {"adapter": adapter_vector(run / name, wide.layout)}
+        again = wide.evaluate(replace(task, layout=wide.layout, vectors=vectors))
+        assert again.metrics["loss"] == pytest.approx(found[loss], rel=1e-5)
+    assert found["loss"] != found["personal_loss"]

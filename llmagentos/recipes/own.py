@@ -2,14 +2,12 @@
 
 from dataclasses import replace
 
-from llmagentos.adapter import Adapter
-from llmagentos.aggregation import METHODS, joined
-from llmagentos.engines import PersonalisingTrainer, SharingTrainer, Trainer
-from llmagentos.engines.personal import with_own
+from llmagentos.aggregation import METHODS
+from llmagentos.engines import SharingTrainer, Trainer
 from llmagentos.federation import Federation, task_for
 from llmagentos.memory import folder_name
 from llmagentos.messages import Task
-from llmagentos.publish import at_rank, personal_card, write_peft_folder
+from llmagentos.recipes.own_folders import OWN, SHARED, Published, adapters_of, write_own
 from llmagentos.recipes.publishing import measured
 from llmagentos.recipes.run_folder import RunFolder
 from llmagentos.recipes.session import Session
@@ -28,9 +26,8 @@ def own_task(agent: str, parts: Federation, session: Session, folder: RunFolder)
         given = parts.strategy.share(state, vectors, agent, None)
         task = replace(task, vectors=given.vectors, settings={**task.settings, **given.told})
         return SharingTrainer(session.trainer, folder.agents).completed(task)
-    whole = SharingTrainer(session.trainer, folder.agents).completed(task)
-    own = PersonalisingTrainer(session.trainer, folder.agents).own(whole)
-    return whole if own is None else with_own(whole, own)
+    found = adapters_of(task, session.trainer, folder.agents)
+    return found.get(OWN) or found[SHARED]
 
 
 def keeps_own(session: Session) -> bool:
@@ -64,17 +61,10 @@ def _everywhere(task: Task, session: Session, trainer: Trainer) -> dict[str, flo
 
 def publish_own(parts: Federation, session: Session, folder: RunFolder) -> None:
     """``personal/<agent>`` is the adapter that each agent computes with, where it has its own."""
-    if keeps_own(session):
-        for agent in session.roster:
-            _write(own_task(agent, parts, session, folder), session, folder)
-
-
-def _write(task: Task, session: Session, folder: RunFolder) -> None:
-    """One PEFT folder, at the sum of the ranks where something is added to the adapter."""
-    place = folder.personal / folder_name(task.agent)
-    parts = [task.vectors[name] for name in ("adapter", "residual") if name in task.vectors]
-    whole = joined(task.layout, parts)
-    layout = task.layout.fitting(whole)
-    config = at_rank(session.peft_config(), layout.pairs[0].rank)
-    card = personal_card(task.agent, session.settings, str(place))
-    write_peft_folder(place, Adapter(layout, whole), config, card)
+    if not keeps_own(session):
+        return
+    settings = session.settings
+    published = Published(session.peft_config(), settings.model.source, settings.seed)
+    for agent in session.roster:
+        task = own_task(agent, parts, session, folder)
+        write_own(folder.personal / folder_name(agent), task, OWN, published)
