@@ -64,6 +64,8 @@ class Size:
     batch: int = 4
     max_tokens: int = 48
     rows: int = 24
+    residual_rank: int = 128
+    """Enough for all that four agents of rank 8 leave beside the base in four rounds."""
     corpora: Mapping[str, Mapping[str, Any]] = field(default_factory=_drawn, hash=False)
     """Corpora with what is drawn from them: 24 held-out rows of every silo that has so many."""
 

@@ -29,6 +29,7 @@ from llmagentos.settings import (
     ModelSettings,
     PartitionSettings,
     RunSettings,
+    ServerSettings,
 )
 from llmagentos.state import ServerState
 from llmagentos.strategies import strategy_of
@@ -86,6 +87,7 @@ def settings_of(corpus: str, agents: int, seed: int, size: Size) -> RunSettings:
         local=LocalSettings(steps=size.steps, batch=size.batch),
         trainer="cohort",
         cohort=CohortSettings(agents=4),
+        server=ServerSettings(residual_rank=size.residual_rank),
         evaluation=EvaluationSettings(rows=0, final_rows=size.rows),
     )
 
