@@ -72,6 +72,7 @@ def check_aggregation(settings: RunSettings) -> None:
     remedy = f"aggregation {name!r} needs one rank for all; use {_listed(lambda m: m.ranks)}"
     require(not settings.lora.ranks or method.ranks, "lora.ranks", settings.lora.ranks, remedy)
     _check_codec(method, settings)
+    _check_moments(method, settings)
     _check_personal(method, settings)
 
 
@@ -83,6 +84,16 @@ def _check_codec(method: Method, settings: RunSettings) -> None:
         "codec has lost in one has no place in the next; set it to false"
     )
     require(not (method.turns and owes), "codec.error_feedback", codec.error_feedback, remedy)
+
+
+def _check_moments(method: Method, settings: RunSettings) -> None:
+    same = not method.turns and method.trained == ("both",)
+    remedy = (
+        f"aggregation {settings.aggregation!r} trains other coordinates from round to round, or "
+        "turns them, so moments have no place in the next one; set it to false"
+    )
+    kept = settings.local.keep_moments
+    require(same or not kept, "local.keep_moments", kept, remedy)
 
 
 def _check_personal(method: Method, settings: RunSettings) -> None:

@@ -43,8 +43,11 @@ class Assignment:
         steps = range(self.settings.steps)
         return [learning_rate(self.settings, round_, step, horizon) for step in steps]
 
-    def update(self, delta: Vector, losses: Sequence[float]) -> Update:
-        """The answer: the change of the adapter, ``(d,)``, and the losses of the steps."""
+    def update(self, vectors: Mapping[str, Vector], losses: Sequence[float]) -> Update:
+        """The answer: the change of the adapter, ``delta`` ``(d,)``, and the steps' losses.
+
+        Beside the change it holds what the agent keeps for itself.
+        """
         metrics = {
             "train_loss": sum(losses) / len(losses),
             "first_loss": losses[0],
@@ -54,7 +57,7 @@ class Assignment:
         }
         weighting = self.task.settings.get("weighting", "examples")
         weight = {**metrics, "uniform": 1.0}[weighting]
-        return answer(self.task, vectors={"delta": delta}, weight=weight, metrics=metrics)
+        return answer(self.task, vectors=vectors, weight=weight, metrics=metrics)
 
 
 def assigned(task: Task, silos: Mapping[str, Silo], layout: Layout, precision: str) -> Assignment:
