@@ -4,7 +4,7 @@ from collections import deque
 from copy import copy
 
 from llmagentos.agent import AgentJournal, Desk, Limits, Party
-from llmagentos.engines import with_memory
+from llmagentos.engines import MemoryByRun
 from llmagentos.engines.carrier import Parcel
 from llmagentos.engines.remote import RemoteEngine
 from llmagentos.identity import Member, name_of, new_key
@@ -63,7 +63,7 @@ class Organisations:
         home = self.folder / agent
         party = Party(agent, self.keys[agent], self.coordinator.public_key(), BASE, 1 << 24)
         journal = AgentJournal(home / "journal")
-        trainer = with_memory(changes.get("trainer", self.trainer), home / "memory")
+        trainer = MemoryByRun(changes.get("trainer", self.trainer), home / "memory")
         return Desk(party, changes.get("limits", self.limits), journal, trainer, self.examples)
 
     def engine(self, members=None, **carrier):
