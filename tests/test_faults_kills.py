@@ -1,8 +1,5 @@
 """Hundreds of kills at named points: every run ends as the undisturbed one."""
 
-import tempfile
-from pathlib import Path
-
 import pytest
 
 from llmagentos.engines import with_memory
@@ -40,19 +37,6 @@ WORLDS = {
         parts=rounds_of(fedbuff(), worlds.at_desks(keys), rounds=6, buffer=2), points=AT_DESKS
     ),
 }
-
-
-IN_MEMORY = Path("/dev/shm")
-
-
-@pytest.fixture
-def place(tmp_path):
-    """A folder, in memory where there is such a place: a kill loses nothing that was written."""
-    if not IN_MEMORY.is_dir():
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
-        yield Path(folder)
 
 
 @pytest.mark.parametrize("kills", [50, pytest.param(1000, marks=pytest.mark.slow)])
