@@ -27,16 +27,16 @@ class Cable:
         ip("address", "add", f"{NEAR}/30", "dev", self.near)
         ip("-n", self.name, "address", "add", f"{FAR}/30", "dev", self.far)
         ip("link", "set", self.near, "up")
-        self.heal()
-        ip("-n", self.name, "link", "set", "lo", "up")
+        for end in (self.far, "lo"):
+            ip("-n", self.name, "link", "set", end, "up")
 
     def cut(self) -> None:
-        """Packets are lost, and nobody is told."""
-        ip("-n", self.name, "link", "set", self.far, "down")
+        """Packets to the namespace are lost, and nobody in it is told."""
+        ip("route", "add", "blackhole", f"{FAR}/32")
 
     def heal(self) -> None:
         """Packets come through."""
-        ip("-n", self.name, "link", "set", self.far, "up")
+        ip("route", "del", "blackhole", f"{FAR}/32")
 
     def slow(self, rate: str) -> None:
         """No more than a rate, such as 256kbit, comes from either end."""
@@ -59,8 +59,9 @@ class Cable:
 
     def take_up(self) -> None:
         """Neither cable nor namespace is left."""
-        subprocess.run(["ip", "netns", "del", self.name], check=False, capture_output=True)
-        subprocess.run(["ip", "link", "del", self.near], check=False, capture_output=True)
+        left = (f"netns del {self.name}", f"link del {self.near}", f"route del blackhole {FAR}/32")
+        for words in left:
+            subprocess.run(["ip", *words.split()], check=False, capture_output=True)
 
 
 def enter(namespace: int) -> None:
