@@ -78,9 +78,27 @@ def test_agents_of_unequal_ranks_train_together(tmp_path):
         assert np.isfinite(line["loss"])
 
 
+@pytest.mark.parametrize("method", ["ditto", "dual"])
+def test_agents_of_unequal_modules_train_together_and_publish_what_they_have(tmp_path, method):
+    words = ["--lora.modules", "{city: [q_proj]}", "--personal.method", method]
+    folder = played(tmp_path, "zero_pad", *words)
+    for line in metrics(folder):
+        assert line["bytes_by_agent"]["city"] < line["bytes_by_agent"]["factory"]
+        assert np.isfinite(line["loss"])
+    place, again = folder / "personal" / folder_name("city"), tmp_path / "again.json"
+    words = ["--adapter", str(place), "--config", str(folder / "settings.yaml")]
+    assert evaluate.main([*words, "--rows", "4", "--json", str(again)]) == 0
+    found = json.loads(again.read_text())["silos"]["city"]["loss"]
+    assert found == pytest.approx(summary_of(folder)["after"]["city"]["personal_loss"], rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (
+            ["--lora.modules", "{city: [o_proj]}", "--aggregation", "zero_pad"],
+            "lora.modules.city=['o_proj']: lora.target_modules adapts q_proj, v_proj",
+        ),
         (
             ["--lora.ranks", "{nobody: 2}", "--aggregation", "flora"],
             "lora.ranks.nobody=2: the",
