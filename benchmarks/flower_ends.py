@@ -20,7 +20,11 @@ from llmagentos.engines.flower.node import Node
 from llmagentos.engines.flower.program import Program, Tended
 
 LIMIT_S = 900
-APP = "from plain_flower import client, server\n"
+APP = """import plain_flower
+
+client = plain_flower.client
+server = plain_flower.server
+"""
 PROJECT = """[project]
 name = "plain"
 version = "1.0.0"

@@ -1,6 +1,7 @@
 """A carrier in memory, and federations whose agents sit behind it with keys and desks."""
 
 from collections import deque
+from copy import copy
 
 from llmagentos.agent import AgentJournal, Desk, Limits, Party
 from llmagentos.engines import MemoryByRun
@@ -49,6 +50,13 @@ class Organisations:
             for agent, declared in roster.items()
         }
         self.desks = {agent: self.open_desk(agent) for agent in roster}
+
+    def moved(self, folder):
+        """The same organisations with their desks over another folder."""
+        others = copy(self)
+        others.folder = folder
+        others.desks = {agent: others.open_desk(agent) for agent in self.keys}
+        return others
 
     def open_desk(self, agent, **changes):
         """The desk of an agent's process; it was not closed if it was killed before."""

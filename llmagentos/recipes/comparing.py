@@ -19,13 +19,41 @@ def compare(session: Session, trainer: Trainer, folder: Path) -> dict[str, Any]:
     """Held-out losses by silo of local-only adapters and of a central one.
 
     Each is a federation of one, with a journal of its own, so it resumes like any other run.
-    Local-only trains the same steps, or those of the mean agent where there are no common rounds;
-    central as many as all agents together. Nothing is coded, as nothing would travel, and nobody
-    has a second adapter.
+    """
+    return {
+        "local": local_only(session, trainer, folder),
+        "central": central(session, trainer, folder),
+    }
+
+
+def local_only(session: Session, trainer: Trainer, folder: Path) -> dict[str, Losses]:
+    """Held-out losses by silo of every agent's own adapter.
+
+    It trains the steps of the run, or those of the mean agent where there are no common rounds.
+    """
+    settings = budget(session)
+    return {
+        silo.name: alone(silo.name, settings, session, trainer, folder / f"local-{number}")
+        for number, silo in enumerate(session.silos, 1)
+    }
+
+
+def central(session: Session, trainer: Trainer, folder: Path) -> Losses:
+    """Held-out losses by silo of one adapter that trains as many steps as all agents together."""
+    settings = budget(session)
+    steps = sum(settings.local.steps_of(silo.name) for silo in session.silos)
+    pooled = replace(settings, local=replace(settings.local, steps=steps))
+    return alone(CENTRAL, pooled, session, trainer, folder / "central")
+
+
+def budget(session: Session) -> RunSettings:
+    """What one agent of the run does alone.
+
+    Nothing is coded, as nothing would travel, and nobody has a second adapter.
     """
     updates = session.settings.server.updates(len(session.silos)) / len(session.silos)
     rounds = session.settings.rounds
-    settings = replace(
+    return replace(
         session.settings,
         rounds=max(1, round(rounds * updates)) if session.settings.server.asynchronous else rounds,
         local=replace(session.settings.local, mu=0.0),
@@ -33,14 +61,6 @@ def compare(session: Session, trainer: Trainer, folder: Path) -> dict[str, Any]:
         personal=PersonalSettings(),
         evaluation=replace(session.settings.evaluation, rows=0),
     )
-    steps = sum(settings.local.steps_of(silo.name) for silo in session.silos)
-    pooled = replace(settings, local=replace(settings.local, steps=steps))
-    local = {
-        silo.name: alone(silo.name, settings, session, trainer, folder / f"local-{number}")
-        for number, silo in enumerate(session.silos, 1)
-    }
-    central = alone(CENTRAL, pooled, session, trainer, folder / "central")
-    return {"local": local, "central": central}
 
 
 def alone(
