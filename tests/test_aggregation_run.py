@@ -58,6 +58,8 @@ def test_a_private_factor_stays_in_the_agents_own_folder_and_measures_as_the_run
         found = json.loads(again.read_text())["silos"][agent]["loss"]
         assert found == pytest.approx(summary["after"][agent]["loss"], rel=1e-5)
         assert found < summary["before"][agent]["loss"]
+        assert summary["personal"][agent][agent] == pytest.approx(found, rel=1e-5)
+        assert summary["personal"][agent].keys() == set(AGENTS)
 
 
 @pytest.mark.parametrize(("method", "point"), [("rolora", 90), ("fedsa", 130), ("fedex", 150)])
