@@ -240,8 +240,8 @@ def weighted(
     """The deltas as rows in the order of their agents' names, with their shares.
 
     They are coded as the tasks asked, and mapped from their files; so is what came beside them. One
-    of another rank than the global adapter's becomes a row of its rank. ``enrolled`` agents could
-    have been drawn.
+    of another layout than the global adapter's becomes a row of that one, without a change where
+    the agent has no such layer. ``enrolled`` agents could have been drawn.
     """
     capped = cap_weights({a.update.agent: a.update.weight for a in answers})
     total = fsum(capped.values())
@@ -255,7 +255,13 @@ def weighted(
         metrics=[answer.update.metrics for answer in answers],
         beside={name: Step([row[name] for row, _ in rows], weights) for name in beside},
         share=len(answers) / enrolled,
+        lacking=[lacking(asked[answer.update.agent], anchor) for answer in answers],
     )
+
+
+def lacking(task: Task, anchor: Adapter) -> frozenset[str]:
+    """The tensors of the global adapter that the task's agent does not have."""
+    return frozenset(anchor.layout.names) - frozenset(task.layout.names)
 
 
 def rows_of(answer: Answer, task: Task, anchor: Adapter) -> tuple[dict[str, Row], float]:
@@ -266,4 +272,6 @@ def rows_of(answer: Answer, task: Task, anchor: Adapter) -> tuple[dict[str, Row]
         return rows, answer.squared_norm
     local = task.vectors["adapter"] + np.asarray(rows["delta"], np.float32)
     widened = refit(local, task.layout, anchor.layout) - anchor.vector
+    for name in lacking(task, anchor):
+        widened[anchor.layout.places[name]] = 0
     return {**rows, "delta": widened}, kernels.inspect(widened).squared_norm

@@ -37,10 +37,10 @@ def aggregated(strategy: Strategy, settings: RunSettings) -> Strategy:
     together with the method.
     """
     check_aggregation(settings)
-    method, ranks = METHODS[settings.aggregation], settings.lora.ranks
+    method, lora = METHODS[settings.aggregation], settings.lora
     if settings.aggregation == "naive":
         return strategy
-    sharing = replace(strategy, share=Dispatching(method, ranks))
+    sharing = replace(strategy, share=Dispatching(method, lora.ranks, lora.modules))
     rule = _rule(method, settings)
     if rule is None:
         return on_part(sharing, method)
@@ -71,6 +71,12 @@ def check_aggregation(settings: RunSettings) -> None:
     require(plain, "server.strategy", server.strategy, remedy)
     remedy = f"aggregation {name!r} needs one rank for all; use {_listed(lambda m: m.ranks)}"
     require(not settings.lora.ranks or method.ranks, "lora.ranks", settings.lora.ranks, remedy)
+    remedy = (
+        f"aggregation {name!r} has no mean of a layer over those agents that have it; use "
+        f"{_listed(lambda m: m.modules)}, of which zero_pad is naive where ranks are equal"
+    )
+    modules = settings.lora.modules
+    require(not modules or method.modules, "lora.modules", modules, remedy)
     _check_codec(method, settings)
     _check_moments(method, settings)
     _check_personal(method, settings)

@@ -75,11 +75,8 @@ def assigned(task: Task, silos: Mapping[str, Silo], layout: Layout, precision: s
 
 
 def check_layout(task: Task, layout: Layout) -> None:
-    """Raise ``SettingError`` unless the task is for this layout, or for it at a lower rank."""
-    ranks = {pair.rank for pair in task.layout.pairs}
-    largest = max((pair.rank for pair in layout.pairs), default=0)
-    lower = len(ranks) == 1 and min(ranks) < largest and layout.ranked(min(ranks)) == task.layout
-    if task.layout != layout and not lower:
+    """Raise ``SettingError`` unless the task is for this layout or one that lies within it."""
+    if not task.layout.within(layout):
         raise SettingError(
             f"run {task.run!r} trains an adapter of {task.layout.size} values, agent "
             f"{task.agent!r} has one of {layout.size}; give both the same lora settings"

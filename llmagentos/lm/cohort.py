@@ -101,7 +101,8 @@ def groups(tasks: Sequence[Task], agents: int) -> Iterator[list[Task]]:
     def shared(task: Task) -> list[object]:
         residual = task.vectors.get("residual", np.zeros(0, np.float32))
         part = task.settings.get("trained", "both")
-        return [*(task.settings[name] for name in SHARED), part, residual.tobytes()]
+        layers = task.layout.names if residual.size else ()
+        return [*(task.settings[name] for name in SHARED), part, layers, residual.tobytes()]
 
     for _, alike in groupby(tasks, shared):
         run = list(alike)

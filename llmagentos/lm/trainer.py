@@ -14,7 +14,7 @@ from llmagentos.lm.assignment import Assignment, assigned, check_layout, silo_of
 from llmagentos.lm.evaluate import evaluate
 from llmagentos.lm.moments import left_by, take_up
 from llmagentos.lm.pull import Pull
-from llmagentos.lm.residual import beside
+from llmagentos.lm.residual import beside, residual_of
 from llmagentos.lm.train import train
 from llmagentos.lm.workbench import Workbench
 from llmagentos.messages import Task, Update, answer
@@ -92,7 +92,7 @@ class LoraTrainer:
 
     def beside(self, task: Task) -> AbstractContextManager[None]:
         """The model computes with the task's residual inside, where it has one."""
-        return beside(self.bench.model, self.layout, task.vectors.get("residual"))
+        return beside(self.bench.model, self.layout, residual_of(task, self.layout))
 
     def _load(self, task: Task) -> Pull:
         """What training is pulled to; the dispatched adapter is the model's from here on."""
