@@ -47,6 +47,12 @@ SECTIONS = (
     Section("growth", "--threads 2 --largest"),
     Section("growth", "--threads 2 --plot docs/cohort.png"),
     Section("asynchrony", "", ""),
+    Section("engines", "--model tiny --rounds 5", "--rounds 2 --names in_process processes"),
+    Section("engines", "--model smollm2 --steps 2 --rounds 3"),
+    Section("engines", "--values 10000000 --rounds 3 --names in_process flower plain"),
+    Section("carriage", "", "--megabytes 0.01 --repeats 1"),
+    Section("flower_memory", "", "--agents 2 --rounds 1"),
+    Section("flower_memory", "--agents 4 16 --values 10000000"),
     Section("gpu", "", ""),
 )
 

@@ -20,7 +20,7 @@ from llmagentos.gate import admit, cap_weights
 from llmagentos.journal import Answer, Journal
 from llmagentos.messages import Kind, Task, decode
 from llmagentos.patience import Patience
-from llmagentos.round_report import RoundReport, change_norm, mean_loss, training_facts
+from llmagentos.round_report import RoundReport, change_norm, losses_of, mean_loss, training_facts
 from llmagentos.seeds import generator
 from llmagentos.state import ServerState
 from llmagentos.strategies import Step, Strategy
@@ -89,11 +89,13 @@ def play_round(state: ServerState, parts: Federation) -> tuple[ServerState, Roun
     updates = weighted(members, asked, state.adapter, len(parts.engine.roster))
     advanced = strategy.advance(state, strategy.combine(state, updates))
     check_finite(advanced)
-    losses = {a: found["loss"] for a, found in measure("evaluate", advanced, parts).items()}
+    found = measure("evaluate", advanced, parts)
+    losses = losses_of(found)
     report = RoundReport(
         round=state.round,
         loss=mean_loss(losses),
         agents=losses,
+        personal=losses_of(found, "personal_loss"),
         seconds=round(parts.clock() - start, 3),
         bytes_down=sum(vector.nbytes for task in tasks for vector in task.vectors.values()),
         update_norm=change_norm(state, advanced),

@@ -23,24 +23,25 @@ def processes(folder):
 
 
 def flower(folder):
-    pytest.importorskip("flwr")
     from llmagentos.engines.flower.local import local_flower
 
     return local_flower(Clerk(folder), AGENTS, folder / "flower")
 
 
 def on_ray(folder):
-    pytest.importorskip("ray")
     from llmagentos.engines.ray import RayCarrier, Share
 
     return RayCarrier(Clerk(folder), AGENTS, Share())
 
 
 CARRIERS = {"processes": processes, "ray": on_ray, "flower": flower}
+PACKAGES = {"processes": "multiprocessing", "ray": "ray", "flower": "flwr"}
+"""What each of them is made of, which need not be installed."""
 
 
 @pytest.fixture(params=CARRIERS, scope="module")
 def carrier(request, tmp_path_factory):
+    pytest.importorskip(PACKAGES[request.param])
     carrier = CARRIERS[request.param](tmp_path_factory.mktemp("traces"))
     yield carrier
     carrier.close()
@@ -133,6 +134,7 @@ def test_a_body_that_always_kills_is_answered_with_nothing(carrier):
 
 def exit_code(work, name, folder):
     """How a server of its own ends that does the work."""
+    pytest.importorskip(PACKAGES[name])
     server = SPAWN.Process(target=work, args=(name, folder))
     server.start()
     server.join()

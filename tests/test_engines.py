@@ -20,12 +20,23 @@ def program(folder, engine, *more):
     return [sys.executable, "-m", "llmagentos.recipes.fedavg_lora", *WORDS, *words]
 
 
-def tune(folder, engine, *more):
-    """The published adapter of a run in a process of its own."""
+def told(folder, engine, *more):
+    """What a run prints, in a process of its own."""
     words = program(folder, engine, *more)
     done = subprocess.run(words, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def published(folder, engine):
+    """The adapter that a run has left."""
     return (folder / engine / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+def tune(folder, engine, *more):
+    """The published adapter of a run."""
+    told(folder, engine, *more)
+    return published(folder, engine)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +59,10 @@ def test_a_coordinator_that_is_killed_goes_on_with_its_agents(tmp_path, engine, 
             if line.startswith(b"round 1/2"):
                 running.kill()
     assert running.returncode == -signal.SIGKILL
-    assert tune(tmp_path, engine, "--resume") == plain
+    lines = told(tmp_path, engine, "--resume")
+    assert f"starting 2 agents on engine {engine}" in lines
+    assert "resumed in round 2; answers to it in the journal: " in lines
+    assert published(tmp_path, engine) == plain
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch):

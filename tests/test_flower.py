@@ -20,6 +20,7 @@ from llmagentos.engines.flower import guard as guards
 from llmagentos.engines.flower.certificates import make_certificates, make_node_key
 from llmagentos.engines.flower.link import Address, Link
 from llmagentos.engines.flower.local import local_flower
+from llmagentos.engines.flower.program import Program
 from llmagentos.engines.flower.shim import FILES, check_shim, write_shim
 from llmagentos.errors import SettingError
 from tests.carried import Clerk, digest
@@ -94,6 +95,11 @@ def test_a_taken_port_is_named(tmp_path):
         port = taken.getsockname()[1]
         with pytest.raises(SettingError, match=f"flower.port={port}: Address already in use"):
             Link(tmp_path, Address(tmp_path, port=port), {})
+
+
+def test_a_program_that_is_not_in_this_environment_is_named(tmp_path):
+    with pytest.raises(SettingError, match=r"no-such-node is not there; install flwr into"):
+        Program(["no-such-node"], tmp_path / "log", {})
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Where an agent's post is opened: sealed task in, sealed answer out."""
 
 import logging
+import time
 from dataclasses import dataclass, replace
 from threading import Lock
 
@@ -18,13 +19,14 @@ from llmagentos.tasks import decode_task
 log = logging.getLogger(__name__)
 
 
-VECTORS = 16
-"""More vectors than any method sends with a task."""
+VECTORS = 4
+"""More vectors than any method sends with a task, but for what it adds to the base."""
 
 
-def largest_task(layout: Layout) -> int:
-    """The most bytes that a sealed task for an adapter may have."""
-    return LARGEST_ENVELOPE_BYTES + LARGEST_HEADER_BYTES + VECTORS * 4 * layout.size
+def largest_task(layout: Layout, residual_rank: int) -> int:
+    """The most bytes that a sealed task may have, for an adapter and what comes beside it."""
+    values = VECTORS * layout.size + layout.ranked(residual_rank).size
+    return LARGEST_ENVELOPE_BYTES + LARGEST_HEADER_BYTES + 4 * values
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,10 @@ class Desk:
         try:
             self._check(task, sealed.header.base)
             stored = self.journal.answer(task, sealed.digest)
-            return stored if stored is not None else self._made(task, sealed.digest)
+            if stored is None:
+                return self._made(task, sealed.digest)
+            log.info("%s of round %d came again: the same answer", task.kind, task.round)
+            return stored
         except LLMAgentOSError as error:
             reason = str(error)
         except Exception as error:
@@ -102,12 +107,15 @@ class Desk:
 
     def _made(self, task: Task, asked: str) -> bytes:
         """The answer of the trainer, kept before it leaves."""
+        start = time.monotonic()
         if task.kind == "fit":
             ((update,),) = self.trainer.fit([task])
         else:
             update = self.trainer.evaluate(task)
         body = encode(update)
         self.journal.keep(task, asked, body)
+        spent = time.monotonic() - start
+        log.info("%s of round %d: done in %.1f s", task.kind, task.round, spent)
         return body
 
     def _seal(self, body: bytes, asked: Header) -> bytes:

@@ -8,7 +8,7 @@ from llmagentos.aggregation.dispatching import Dispatching
 from llmagentos.aggregation.halves import on_part
 from llmagentos.aggregation.merge import Merge
 from llmagentos.aggregation.methods import METHODS, Method
-from llmagentos.aggregation.rules import Rule, lora_fair
+from llmagentos.aggregation.rules import Rule, fedex, lora_fair
 from llmagentos.errors import SettingError
 from llmagentos.settings import RunSettings
 from llmagentos.settings.checks import require
@@ -72,6 +72,7 @@ def check_aggregation(settings: RunSettings) -> None:
     remedy = f"aggregation {name!r} needs one rank for all; use {_listed(lambda m: m.ranks)}"
     require(not settings.lora.ranks or method.ranks, "lora.ranks", settings.lora.ranks, remedy)
     _check_codec(method, settings)
+    _check_personal(method, settings)
 
 
 def _check_codec(method: Method, settings: RunSettings) -> None:
@@ -82,6 +83,18 @@ def _check_codec(method: Method, settings: RunSettings) -> None:
         "codec has lost in one has no place in the next; set it to false"
     )
     require(not (method.turns and owes), "codec.error_feedback", codec.error_feedback, remedy)
+
+
+def _check_personal(method: Method, settings: RunSettings) -> None:
+    name, personal = settings.aggregation, settings.personal.method
+    remedy = f"aggregation {name!r} leaves agents a factor of their own already; use naive"
+    require(personal == "none" or not method.private, "personal.method", personal, remedy)
+    moves = method.turns or method.rule is fedex
+    remedy = (
+        f"aggregation {name!r} turns the factors or moves a part of them into the base, so nothing "
+        "can be pulled towards them from one round to the next; use dual"
+    )
+    require(personal != "ditto" or not moves, "personal.method", personal, remedy)
 
 
 def _listed(wanted: Callable[[Method], bool]) -> str:

@@ -68,7 +68,7 @@ class CohortTrainer:
         members = sorted(map(self.one_by_one.assigned, tasks), key=lambda m: -m.settings.steps)
         layout, device = self.one_by_one.layout, bench.flat.vector.device
         pulls = Pull.side_by_side([member.task for member in members], layout, device)
-        stack = StackedAdapter(layout, pulls.anchor, members[0].trained)
+        stack = StackedAdapter(layout, pulls.start, members[0].trained)
         courses = [(member.steps(), member.settings) for member in members]
         numbers = self.one_by_one.track(range(len(courses[0][0])), f"{len(tasks)} agents: fit")
         names = (task.agent for task in tasks)
@@ -76,8 +76,8 @@ class CohortTrainer:
         again = members[0].settings.gradient_checkpointing
         beside = self.one_by_one.beside(tasks[0])
         with bench.training(again), stack.on(bench.model), beside:
-            losses = train_cohort(bench, stack, courses, numbers, pulls.linear)
-        deltas = (stack.values - stack.anchors).cpu().numpy()
+            losses = train_cohort(bench, stack, courses, numbers, pulls)
+        deltas = (stack.values - pulls.start).cpu().numpy()
         updates = {
             member.task.agent: member.update(refit(delta, layout, member.task.layout), lost)
             for member, delta, lost in zip(members, deltas, losses, strict=True)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from llmagentos import kernels
 from llmagentos.lm.batches import collate, target_tokens
 from llmagentos.lm.dropout import share_of
+from llmagentos.lm.pull import Pull
 from llmagentos.lm.schedule import Step
 from llmagentos.lm.stacked import StackedAdapter
 from llmagentos.lm.workbench import OPTIMIZERS, Workbench
@@ -22,15 +23,14 @@ def train_cohort(
     stack: StackedAdapter,
     courses: Sequence[Course],
     numbers: Iterable[int],
-    linear: Tensor | None = None,
+    pull: Pull,
 ) -> list[list[float]]:
     """The losses of each agent's steps; a part of the rows of the stack is trained in place.
 
-    What ``train`` does for one agent: every agent has its own loss, pull towards where it started,
+    What ``train`` does for one agent: every agent has its own loss, pull towards its anchor,
     clipping, learning rate and optimizer state. ``courses`` are ordered by their number of
     steps, the longest first, and agree in batch, accumulation and optimizer; ``numbers`` are those
-    of the steps of the longest. ``linear``, ``(n, d)``, is added to the clipped gradients: see
-    ``Pull``.
+    of the steps of the longest. The rows of ``pull`` are in the same order.
     """
     optimizer = _optimizer(stack, courses)
     losses = []
@@ -39,11 +39,11 @@ def train_cohort(
         stack.gradient.zero_()
         losses.append(backward(bench, stack, [step for step, _ in going]))
         for row, (_, local) in enumerate(going):
-            pulled = stack.gradient[row], stack.values[row], stack.anchors[row]
+            pulled = stack.gradient[row], stack.values[row], pull.anchor[row]
             kernels.proximal(*pulled, local.mu)
         clip_rows(stack.gradient[: len(going), stack.part], [local.clip for _, local in going])
-        if linear is not None:
-            stack.gradient[: len(going)] += linear[: len(going)]
+        if pull.linear is not None:
+            stack.gradient[: len(going)] += pull.linear[: len(going)]
         _take_step(optimizer, [step.lr for step, _ in going])
     told = [each.tolist() for each in losses]
     return [[at[row] for at in told[: len(steps)]] for row, (steps, _) in enumerate(courses)]

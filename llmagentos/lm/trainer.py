@@ -67,7 +67,7 @@ class LoraTrainer:
         with self.bench.training(settings.gradient_checkpointing), self.beside(task):
             losses = train(self.bench, steps, pull, settings, assignment.trained)
         self.bench.check()
-        delta = (self.bench.flat.vector.detach() - pull.anchor).cpu().numpy()
+        delta = (self.bench.flat.vector.detach() - pull.start).cpu().numpy()
         return assignment.update(refit(delta, self.layout, task.layout), losses)
 
     def assigned(self, task: Task) -> Assignment:
@@ -93,6 +93,6 @@ class LoraTrainer:
         """What training is pulled to; the dispatched adapter is the model's from here on."""
         check_layout(task, self.layout)
         pull = Pull.of(task, self.layout, self.bench.flat.vector.device)
-        self.bench.flat.load(pull.anchor)
+        self.bench.flat.load(pull.start)
         self.bench.check()
         return pull

@@ -1,6 +1,5 @@
 """What federation is worth: each agent alone, and all text in one place, with the same budget."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,8 @@ from llmagentos.engines import InProcessEngine, Trainer
 from llmagentos.federation import Federation, measure, run
 from llmagentos.journal import Journal
 from llmagentos.recipes.session import CENTRAL, Session, enrolled, plan_of
-from llmagentos.settings import CodecSettings, RunSettings
+from llmagentos.round_report import losses_of
+from llmagentos.settings import CodecSettings, PersonalSettings, RunSettings
 from llmagentos.strategies import fedavg
 
 Losses = dict[str, float]
@@ -47,7 +47,10 @@ def central(session: Session, trainer: Trainer, folder: Path) -> Losses:
 
 
 def budget(session: Session) -> RunSettings:
-    """What one agent of the run does; nothing is coded, as nothing would travel."""
+    """What one agent of the run does alone.
+
+    Nothing is coded, as nothing would travel, and nobody has a second adapter.
+    """
     updates = session.settings.server.updates(len(session.silos)) / len(session.silos)
     rounds = session.settings.rounds
     return replace(
@@ -55,6 +58,7 @@ def budget(session: Session) -> RunSettings:
         rounds=max(1, round(rounds * updates)) if session.settings.server.asynchronous else rounds,
         local=replace(session.settings.local, mu=0.0),
         codec=CodecSettings(),
+        personal=PersonalSettings(),
         evaluation=replace(session.settings.evaluation, rows=0),
     )
 
@@ -71,9 +75,4 @@ def alone(
         for _ in run(parts):
             journal.forget(updates=True)
         everyone = replace(parts, engine=InProcessEngine(trainer, session.roster))
-        return losses(measure("measure", journal.state(), everyone))
-
-
-def losses(metrics: Mapping[str, Mapping[str, float]]) -> Losses:
-    """The losses out of metrics by agent."""
-    return {agent: found["loss"] for agent, found in metrics.items()}
+        return losses_of(measure("measure", journal.state(), everyone))

@@ -14,3 +14,13 @@ def engine_of(session: Session, trainer: Trainer, folder: RunFolder) -> Engine:
 
     dialled = session.settings.engine == "flower" and session.settings.flower.roster
     return dialling_engine(session, folder) if dialled else starting_engine(session, folder)
+
+
+def opening_line(session: Session, folder: RunFolder) -> str:
+    """What a person waits for while an engine starts, and where it tells more."""
+    settings = session.settings
+    if settings.engine == "flower" and settings.flower.roster:
+        at = f"{settings.flower.listen}:{settings.flower.port}"
+        return f"agents dial in at {at}; Flower's logs are in {folder.engine / 'flower'}"
+    count = len(session.roster)
+    return f"starting {count} agents on engine {settings.engine}; its files are in {folder.engine}"

@@ -11,9 +11,9 @@ from llmagentos.lm.distributed import Leader, follow
 from llmagentos.recipes.command import Command, dump_settings
 from llmagentos.recipes.comparing import compare
 from llmagentos.recipes.display import Display
-from llmagentos.recipes.engines import engine_of
+from llmagentos.recipes.engines import engine_of, opening_line
 from llmagentos.recipes.log_file import log_file
-from llmagentos.recipes.own import own_task, publish_own
+from llmagentos.recipes.own import own_losses, own_task, publish_own
 from llmagentos.recipes.plan import plan_tables
 from llmagentos.recipes.prometheus import prometheus
 from llmagentos.recipes.publishing import publish
@@ -52,6 +52,8 @@ def federate(session: Session, command: Command, display: Display) -> None:
         folder.begin(dump_settings(session.settings))
         run_id = journal.begin(session.layout, session.facts, session.first_state)
         plan = plan_of(settings, run_id)
+        if settings.engine != "in_process":
+            display.line(opening_line(session, folder))
         with (
             log_file(folder.log),
             prometheus(settings.prometheus, folder.path),
@@ -67,7 +69,8 @@ def federate(session: Session, command: Command, display: Display) -> None:
             compared = compare(session, trainer, folder.path / "compare")
         publish_own(parts, session, folder)
         own = own_task(session.silos[0].name, parts, session, folder)
-        summary = summarise(journal, session, folder, compared, own)
+        losses = own_losses(parts, session, trainer, folder)
+        summary = summarise(journal, session, folder, compared, own) | {"personal": losses}
         folder.write_summary(summary)
         write_report(folder.path)
     display.end()
@@ -79,6 +82,8 @@ def play(parts: Federation, session: Session, command: Command, display: Display
     folder, journal = command.folder, parts.journal
     if journal.state().round == 1:
         measure("measure", journal.state(), parts)
+    if command.resume:
+        display.line(resumed_line(journal))
     publish(folder, journal, session)
     loss = next((r["loss"] for r in reversed(journal.reports())), None)
     with Trackers(session.settings, folder) as trackers:
@@ -92,3 +97,10 @@ def play(parts: Federation, session: Session, command: Command, display: Display
             log.info(line, extra={"event": "closed", **vars(report)})
             display.line(line)
             loss = report.loss
+
+
+def resumed_line(journal: Journal) -> str:
+    """Where a resumed run goes on."""
+    open_ = journal.state().round
+    there = len(journal.answers(open_, "fit"))
+    return f"resumed in round {open_}; answers to it in the journal: {there}"

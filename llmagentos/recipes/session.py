@@ -131,13 +131,23 @@ def plan_of(settings: RunSettings, run: str) -> Plan:
     horizon = settings.schedule_rounds or settings.rounds
     steps_by_agent = settings.local.steps_by_agent
     local = asdict(replace(settings.local, steps_by_agent={}))
-    fit = {**local, "codec": asdict(settings.codec)}
+    fit = {
+        **local,
+        "codec": asdict(settings.codec),
+        "privacy": asdict(settings.privacy),
+        "strategy": server.strategy,
+        "aggregation": settings.aggregation,
+    }
     told: dict[Kind, Mapping[str, Any]] = {
-        "fit": {**fit, "horizon": horizon, "weighting": counting, "aggregation": server.strategy},
+        "fit": {**fit, "horizon": horizon, "weighting": counting},
         "measure": {"rows": evaluation.final_rows, "batch": evaluation.batch},
     }
     if evaluation.rows and not server.asynchronous:
         told["evaluate"] = {"rows": evaluation.rows, "batch": evaluation.batch}
+    if settings.personal.method != "none":
+        told = {
+            kind: {**each, "personal": asdict(settings.personal)} for kind, each in told.items()
+        }
     return Plan(
         run=run,
         rounds=settings.rounds,

@@ -77,6 +77,7 @@ class FlowerCarrier:
     def _submit(self) -> None:
         try:
             self.link.submit()
+            log.info("a Flower run carries what is under way")
         except ConnectionError as error:
             log.warning("no Flower run yet, tried again in %g s: %s", PATIENCE_S, error)
 

@@ -3,10 +3,11 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from llmagentos.engines.flower.program import installed
 
 WAIT_S = 60
 """How long it may take to answer."""
@@ -34,9 +35,8 @@ class CommandLine:
 
     def __call__(self, *words: str) -> dict[str, Any]:
         """What it answers; ``ConnectionError`` where it fails."""
-        program = str(Path(sys.executable).with_name("flwr"))
         done = subprocess.run(  # noqa: S603
-            [program, *words, "--format", "json"],
+            [installed("flwr"), *words, "--format", "json"],
             env=self.settings,
             capture_output=True,
             text=True,

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, Self
 
+from llmagentos.errors import SettingError
+
 log = logging.getLogger(__name__)
 
 PAUSE_S = 3
@@ -36,7 +38,7 @@ class Program:
     """Starts a program, starts it again when it has ended, and ends it; ``log_file`` tells more."""
 
     def __init__(self, words: Sequence[str], log_file: Path, settings: Mapping[str, str]) -> None:
-        self.words = [str(Path(sys.executable).with_name(words[0])), *words[1:]]
+        self.words = [installed(words[0]), *words[1:]]
         self.log_file = log_file
         self.settings = {**os.environ, **settings}
         self._start()
@@ -58,7 +60,8 @@ class Program:
         """Start it again if it has ended."""
         code = self.running.poll()
         if code is not None and time.monotonic() - self._started > PAUSE_S:
-            log.warning("%s ended with %d; see %s", self.words[0], code, self.log_file)
+            name = Path(self.words[0]).name
+            log.warning("%s ended with %d, started again; see %s", name, code, self.log_file)
             self._start()
 
     def end(self) -> None:
@@ -75,6 +78,17 @@ class Program:
 
     def __exit__(self, *_: object) -> None:
         self.end()
+
+
+def installed(program: str) -> str:
+    """The path of a program of this environment; ``SettingError`` where it is not there."""
+    path = Path(sys.executable).with_name(program)
+    if not path.exists():
+        raise SettingError(
+            f"{path} is not there; install flwr into the environment of this Python: "
+            "pip install --ignore-installed --no-deps 'flwr>=1.41,<1.43'"
+        )
+    return str(path)
 
 
 def end_with_parent() -> None:
