@@ -8,7 +8,8 @@
     │   └── Damaged          bytes that are no message; they are asked for again
     ├── QuorumError          too few agents answered for the round to count         exit code 1
     ├── DivergedError        the server's own step has left the finite numbers          exit code 1
-    └── JournalError         the run's folder is damaged, locked or not this run's  exit code 1
+    ├── JournalError         the run's folder is damaged, locked or not this run's  exit code 1
+    └── DiskFull             no room for what has to be kept                        exit code 1
 
 A broken invariant is an ``assert``; an absent agent is a ``Failure`` message.
 """
@@ -48,3 +49,7 @@ class DivergedError(LLMAgentOSError):
 
 class JournalError(LLMAgentOSError):
     """The run's folder is damaged, locked by another coordinator, or another run's."""
+
+
+class DiskFull(LLMAgentOSError):
+    """No room for what has to be kept: the message names the folder and the remedy."""

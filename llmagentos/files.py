@@ -1,13 +1,46 @@
 """Files that are either wholly there or not there at all, also after a power cut."""
 
+import errno
 import os
+import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from safetensors import SafetensorError
+
+from llmagentos.errors import DiskFull
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""What the system says when a disk, a quota or the largest allowed file is full."""
+
+
+@contextmanager
+def room_in(folder: Path) -> Iterator[None]:
+    """All that is written inside has room; ``DiskFull`` names the folder where it has not."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        code = _code_of(error)
+        if code not in FULL:
+            raise
+        raise DiskFull(f"{folder}: {os.strerror(code)}; make room there") from error
+
+
+def _code_of(error: OSError | SafetensorError) -> int:
+    """The system's number for an error, which safetensors says in words only."""
+    if isinstance(error, OSError):
+        return error.errno or 0
+    found = re.search(r"os error (\d+)", str(error))
+    return int(found[1]) if found else 0
 
 
 def write_durably(path: Path, body: bytes) -> None:
-    """``path`` holds ``body`` and survives a crash; until then it holds what it held before."""
+    """``path`` holds ``body`` and survives a crash; until then it holds what it held before.
+
+    Raises ``DiskFull`` where there is no room.
+    """
     made_durably(path.parent, lambda part: part.write_bytes(body), lambda _: path.name)
 
 
@@ -17,12 +50,14 @@ def made_durably(
     """The name of a file in ``folder`` that survives a crash and is not seen before it is whole.
 
     ``write`` fills a file under another name, and ``name_of`` reads it to say how it is called.
+    Raises ``DiskFull`` where there is no room.
     """
     part = folder / f".{secrets.token_hex(8)}.part"
     try:
-        write(part)
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
+        with room_in(folder):
+            write(part)
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
         name = name_of(part)
         part.replace(folder / name)
     finally:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from llmagentos.files import sync_folder
+from llmagentos.files import room_in, sync_folder
 
 
 @contextmanager
@@ -17,6 +17,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
     A folder that is not there yet appears in one step. In one that is, each file is replaced in
     one step, in the order of their names, so that a reader or a crash meets an old or a new file
     and never half of one. What a killed writer left is removed: one writer at a time.
+    Raises ``DiskFull`` where there is no room.
     """
     target = target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -24,8 +25,9 @@ def whole_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(left, ignore_errors=True)
     part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
     try:
-        yield part
-        _settle(part)
+        with room_in(target.parent):
+            yield part
+            _settle(part)
         _move(part, target)
         sync_folder(target.parent)
     finally:

@@ -25,7 +25,7 @@ from llmagentos.interrupts import unbroken
 from llmagentos.messages import Failure, Kind, Task, Update, decode
 from llmagentos.schema import NEEDED, SCHEMA
 from llmagentos.state import ServerState, restored
-from llmagentos.store import Store
+from llmagentos.store import Store, execute
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,8 @@ class Answer:
 class Journal:
     """The truth about one run; one process at a time may hold it.
 
-    Raises ``JournalError`` when another process holds the folder or a file of it is damaged.
+    Raises ``JournalError`` when another process holds the folder or a file of it is damaged, and
+    ``DiskFull`` when there is no room; what was kept before stays.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -304,17 +305,16 @@ class Journal:
         self._execute("INSERT INTO rounds (round, state) VALUES (?, ?)", (round_, state))
 
     def _execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
-        try:
-            return self._rows.execute(statement, values)
-        except sqlite3.Error as error:
-            raise JournalError(f"{self.folder} cannot be written: {error}") from error
+        return execute(self._rows, statement, values, self.folder)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         self._execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._execute("COMMIT")
         except BaseException:
-            self._execute("ROLLBACK")
+            # A full disk ends the transaction by itself.
+            if self._rows.in_transaction:
+                self._execute("ROLLBACK")
             raise
-        self._execute("COMMIT")

@@ -22,11 +22,12 @@ class Task:
 
     ``vectors["adapter"]`` is the global adapter, ``(d,)`` float32 in the order of ``layout``, and
     ``residual`` what a method adds to the base beside it, in the same layout at a rank of its own.
-    ``settings`` says how: for ``fit`` the fields of ``LocalSettings``, and ``codec`` with those of
-    ``CodecSettings``; for the two evaluations ``rows`` and ``batch``; for all of them, where a
-    method says so, which part is ``trained``, which is ``sent``, and which the adapter was
-    ``given`` of. ``seed`` is the run's, and what is drawn comes from it with agent and round.
-    ``receipt`` is the last round of this agent that was counted.
+    ``settings`` says how: for ``fit`` the fields of ``LocalSettings``, ``codec`` with those of
+    ``CodecSettings``, ``privacy`` with those of ``PrivacySettings``; for the two evaluations
+    ``rows`` and ``batch``; for all of them, where a method says so, which part is ``trained``,
+    which is ``sent``, and which the adapter was ``given`` of, and ``personal`` with the fields of
+    ``PersonalSettings``. ``seed`` is the run's, and what is drawn comes from it with agent and
+    round. ``receipt`` is the last round of this agent that was counted.
 
     Some strategies tell more: ``correction`` names what the agent adds to its gradients,
     ``beside`` the vectors that it sends beside the delta, and ``normalised`` asks for the metric

@@ -57,9 +57,10 @@ def model_card(facts: Mapping[str, Any]) -> str:
     )
 
 
-def personal_card(agent: str, base: str, folder: str, seed: int) -> str:
-    """A model card of the adapter that one agent computes with, half of which it never sent."""
-    return PERSONAL_CARD.format(agent=_cell(agent), lines=loading_lines(base, folder, seed))
+def own_card(agent: str, what: str, base: str, folder: str, seed: int) -> str:
+    """A model card of an adapter that one agent has; ``what`` it is as in ``WHAT_IT_IS``."""
+    lines = loading_lines(base, folder, seed)
+    return OWN_CARD.format(agent=_cell(agent), what=WHAT_IT_IS[what].strip(), lines=lines)
 
 
 def loading_lines(base: str, folder: str, seed: int) -> str:
@@ -80,16 +81,29 @@ from llmagentos.settings import ModelSettings
 base = load_base(ModelSettings(source="tiny"), seed={seed})
 model = PeftModel.from_pretrained(base.model, {folder!r})"""
 
-PERSONAL_CARD = """\
+OWN_CARD = """\
 # The adapter of {agent}
 
-Its first factors are shared by all agents of the run, its second ones are this agent's own. They
-were trained on this agent's text and sent to nobody: keep the folder where that text is.
+{what}
 
 ```python
 {lines}
 ```
 """
+
+KEEP_IT = """
+What is its own was trained on this agent's text and sent to nobody: keep the folder where that text
+is. On text of other kinds the shared adapter of the run may do better.
+"""
+
+WHAT_IT_IS = {
+    "adapter": "It is the one that all agents of the run share.",
+    "none": "Its first factors are shared by all agents, its second ones are its own." + KEEP_IT,
+    "ditto": "It is this agent's own, and was pulled towards the one that all share." + KEEP_IT,
+    "dual": "It is the sum of the one that all agents share and one of its own." + KEEP_IT,
+}
+"""By ``personal.method``, without which it is its second factors that an agent keeps; ``adapter``
+is nobody's own."""
 
 CARD = """\
 ---

@@ -27,7 +27,7 @@ class RoundReport:
     codec, ``bytes_down`` the vectors that training tasks carried. ``product_error`` is how far the
     product of the new factors is from the mean of the agents' products, as a share of its norm.
     ``staleness`` is how many rounds have passed since an update began, where agents are not waited
-    for.
+    for. ``personal`` are the held-out losses of the agents' own adapters, where they have any.
     """
 
     round: int
@@ -47,6 +47,13 @@ class RoundReport:
     product_error: float | None
     refused: Mapping[str, str]
     staleness: Mapping[str, int] = field(default_factory=dict)
+    personal: Mapping[str, float] = field(default_factory=dict)
+
+
+def losses_of(metrics: Mapping[str, Mapping[str, float]], name: str = "loss") -> dict[str, float]:
+    """One number out of the metrics of every agent that has it and for which it is one."""
+    known = {agent: found.get(name, nan) for agent, found in metrics.items()}
+    return {agent: value for agent, value in known.items() if isfinite(value)}
 
 
 def mean_loss(losses: Mapping[str, float]) -> float | None:

@@ -1,11 +1,13 @@
-"""Files named by the hash of what they hold."""
+"""Files named by the hash of what they hold, and the rows of SQLite that name them."""
 
 import hashlib
 import mmap
-from collections.abc import Callable, Collection
+import sqlite3
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
-from llmagentos.errors import Damaged
+from llmagentos.errors import Damaged, DiskFull, JournalError
 from llmagentos.files import made_durably, write_durably
 
 
@@ -61,6 +63,18 @@ class Store:
         for path in self.folder.iterdir():
             if path.name not in names:
                 path.unlink()
+
+
+def execute(
+    rows: sqlite3.Connection, statement: str, values: Sequence[Any], folder: Path
+) -> sqlite3.Cursor:
+    """What a statement finds; raises ``DiskFull`` or ``JournalError``, which name the folder."""
+    try:
+        return rows.execute(statement, values)
+    except sqlite3.Error as error:
+        if "disk" in str(error):
+            raise DiskFull(f"{folder}: {error}; make room there") from error
+        raise JournalError(f"{folder} cannot be written: {error}") from error
 
 
 def _hash_of(path: Path) -> str:

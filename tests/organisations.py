@@ -1,9 +1,10 @@
 """A carrier in memory, and federations whose agents sit behind it with keys and desks."""
 
 from collections import deque
+from copy import copy
 
 from llmagentos.agent import AgentJournal, Desk, Limits, Party
-from llmagentos.engines import with_memory
+from llmagentos.engines import MemoryByRun
 from llmagentos.engines.carrier import Parcel
 from llmagentos.engines.remote import RemoteEngine
 from llmagentos.identity import Member, name_of, new_key
@@ -50,12 +51,19 @@ class Organisations:
         }
         self.desks = {agent: self.open_desk(agent) for agent in roster}
 
+    def moved(self, folder):
+        """The same organisations with their desks over another folder."""
+        others = copy(self)
+        others.folder = folder
+        others.desks = {agent: others.open_desk(agent) for agent in self.keys}
+        return others
+
     def open_desk(self, agent, **changes):
         """The desk of an agent's process; it was not closed if it was killed before."""
         home = self.folder / agent
         party = Party(agent, self.keys[agent], self.coordinator.public_key(), BASE, 1 << 24)
         journal = AgentJournal(home / "journal")
-        trainer = with_memory(changes.get("trainer", self.trainer), home / "memory")
+        trainer = MemoryByRun(changes.get("trainer", self.trainer), home / "memory")
         return Desk(party, changes.get("limits", self.limits), journal, trainer, self.examples)
 
     def engine(self, members=None, **carrier):

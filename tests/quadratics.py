@@ -23,7 +23,7 @@ FIVE = CURVATURE | {"east": (2.0, -1.0), "west": (1.0, 3.0), "centre": (3.0, 2.0
 
 @dataclass
 class Quadratic:
-    """Plain gradient descent, ``steps`` of ``lr``, pulled to the anchor by ``mu``.
+    """Plain gradient descent, ``steps`` of ``lr``, pulled by ``mu`` to an anchor or the start.
 
     What a task says of steps and mu goes before; what it says of lr has to be so.
     """
@@ -39,13 +39,14 @@ class Quadratic:
 
     def update(self, task: Task) -> Update:
         c, best = self.curvature[task.agent]
-        anchor = task.vectors["adapter"].astype(np.float64)
+        start = task.vectors["adapter"].astype(np.float64)
+        anchor = task.vectors.get("anchor", start).astype(np.float64)
         steps, mu = task.settings.get("steps", self.steps), task.settings.get("mu", self.mu)
         linear = np.asarray(task.vectors.get("linear", 0.0), np.float64)
-        x = anchor.copy()
+        x = start.copy()
         for _ in range(steps):
             x -= self.lr * (c * (x - best) + mu * (x - anchor) + linear)
-        delta = (x - anchor).astype(np.float32)
+        delta = (x - start).astype(np.float32)
         return answer(task, vectors={"delta": delta}, metrics={"step_weight": float(steps)})
 
     def evaluate(self, task: Task) -> Update:

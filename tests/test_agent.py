@@ -75,7 +75,8 @@ def test_a_task_within_the_limits_is_answered(north):
         ({"round": 101}, "rounds=101: I agreed to at most 100"),
         ({"settings": {"steps": 201}}, "steps=201: I agreed to at most 200"),
         ({"settings": {"steps": 51}}, "epochs=5.1: I agreed to at most 5"),
-        ({"settings": {"codec": {"name": "fp32"}, "aggregation": "sale"}}, "aggregations='sale'"),
+        ({"settings": {"strategy": "sale"}}, "strategies='sale': I agreed to fedavg"),
+        ({"settings": {"aggregation": "sale"}}, "aggregations='sale': I agreed to naive"),
         ({"settings": {"codec": {"name": "gzip"}}}, "codecs='gzip': I agreed to fp32, bf16"),
         ({"settings": {"steps": -1}}, "local.steps=-1: needs at least 1"),
         ({"kind": "measure", "settings": {"rows": 1}}, "held_out=1: I agreed to 2 or more"),
@@ -93,6 +94,26 @@ def test_a_task_beyond_a_limit_is_a_signed_failure_that_names_it(north, changes,
 def test_too_few_rows_make_no_update(north):
     north.desk.examples = 19
     assert "examples=19: I agreed to 20 or more" in north.reply().reason
+
+
+@pytest.mark.parametrize(
+    ("privacy", "reason"),
+    [
+        ({}, "privacy.clip=None: I agreed to at most 2"),
+        ({"clip": 3.0}, "privacy.clip=3.0: I agreed to at most 2"),
+        ({"clip": 1.0, "noise": 0.1}, "privacy.noise=0.1: I agreed to 0.5 or more"),
+    ],
+)
+def test_a_change_that_says_more_than_agreed_never_leaves(north, privacy, reason):
+    north.desk.limits = Limits(clip=2.0, noise=0.5)
+    assert reason in north.reply(**north.told(privacy=privacy)).reason
+    agreed = north.reply(**north.told(privacy={"clip": 1.5, "noise": 0.5}))
+    assert isinstance(agreed, Update)
+
+
+def test_noise_is_required_of_a_length(north):
+    with pytest.raises(SettingError, match=r"privacy\.noise=0\.5: noise is measured in units"):
+        Limits(noise=0.5)
 
 
 def test_a_kind_that_was_not_agreed_to_is_refused(north):
@@ -219,6 +240,19 @@ def test_an_agent_that_is_killed_at_any_write_answers_with_the_same_bytes(tmp_pa
         assert answers_after(north.organisations, folder, bodies) == (0, expected)
         point += 2
     assert kills > 20
+
+
+def test_a_task_of_another_run_takes_nothing_from_what_is_remembered(tmp_path):
+    ended = []
+    for name in ("calm", "wild"):
+        north = Asked(tmp_path / name)
+        lossy = north.told(codec={"name": "top_k", "top_k": 0.1})
+        north.reply(**lossy)
+        if name == "wild":
+            assert isinstance(north.reply(run="another run", **lossy), Update)
+        update = north.reply(round=2, receipt=1, **lossy)
+        ended.append({part: values.tobytes() for part, values in update.vectors.items()})
+    assert ended[0] == ended[1]
 
 
 def test_one_process_an_agent(north):

@@ -20,6 +20,7 @@ from tests.coded import federation as coded_federation
 from tests.crashing import arm
 from tests.quadratics import CURVATURE, ROSTER, Quadratic, agents, federation
 from tests.quadratics import first_state as at_five
+from tests.replaying import Replayed, arrivals
 
 FORK = multiprocessing.get_context("fork")
 SLOW = {"north": 1.0, "south": 10.0}
@@ -155,27 +156,6 @@ def test_resume_after_a_kill_is_bit_identical(tmp_path, strategy):
         kills += exitcode != 0
         point += 17
     assert kills > 5
-
-
-class Replayed(InProcessEngine):
-    """Answers in a given order of agents and rounds."""
-
-    def __init__(self, trainer, roster, order):
-        super().__init__(trainer, roster)
-        self.order, self.sent = list(order), {}
-
-    def send(self, task):
-        self.sent[task.agent, task.round] = task
-
-    def poll(self, timeout_s=None):
-        super().send(self.sent.pop(self.order.pop(0)))
-        return super().poll()
-
-
-def arrivals(folder):
-    with Journal(folder) as journal:
-        rows = journal._execute("SELECT agent, round FROM answers WHERE kind='fit' ORDER BY rowid")
-        return rows.fetchall()
 
 
 def test_a_replay_of_the_journaled_arrivals_gives_the_same_bits(tmp_path):

@@ -23,24 +23,25 @@ def processes(folder):
 
 
 def flower(folder):
-    pytest.importorskip("flwr")
     from llmagentos.engines.flower.local import local_flower
 
     return local_flower(Clerk(folder), AGENTS, folder / "flower")
 
 
 def on_ray(folder):
-    pytest.importorskip("ray")
     from llmagentos.engines.ray import RayCarrier, Share
 
     return RayCarrier(Clerk(folder), AGENTS, Share())
 
 
 CARRIERS = {"processes": processes, "ray": on_ray, "flower": flower}
+PACKAGES = {"processes": "multiprocessing", "ray": "ray", "flower": "flwr"}
+"""What each of them is made of, which need not be installed."""
 
 
 @pytest.fixture(params=CARRIERS, scope="module")
 def carrier(request, tmp_path_factory):
+    pytest.importorskip(PACKAGES[request.param])
     carrier = CARRIERS[request.param](tmp_path_factory.mktemp("traces"))
     yield carrier
     carrier.close()
@@ -133,6 +134,7 @@ def test_a_body_that_always_kills_is_answered_with_nothing(carrier):
 
 def exit_code(work, name, folder):
     """How a server of its own ends that does the work."""
+    pytest.importorskip(PACKAGES[name])
     server = SPAWN.Process(target=work, args=(name, folder))
     server.start()
     server.join()
@@ -154,16 +156,25 @@ def use_and_die(name, folder):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def work_and_die(name, folder):
+    carrier = CARRIERS[name](folder)
+    process_of(carrier, "north")
+    carrier.send("north", b"work")
+    time.sleep(1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @pytest.mark.parametrize("name", CARRIERS)
 def test_close_leaves_no_process_behind(name, tmp_path, monkeypatch):
     monkeypatch.setenv("CARRIER", str(tmp_path))
     assert exit_code(use_and_close, name, tmp_path) == 0
 
 
+@pytest.mark.parametrize("use", [use_and_die, work_and_die])
 @pytest.mark.parametrize("name", CARRIERS)
-def test_everything_ends_when_the_server_is_killed(name, tmp_path, monkeypatch):
+def test_everything_ends_when_the_server_is_killed(name, use, tmp_path, monkeypatch):
     monkeypatch.setenv("CARRIER", str(tmp_path))
-    assert exit_code(use_and_die, name, tmp_path) == -signal.SIGKILL
+    assert exit_code(use, name, tmp_path) == -signal.SIGKILL
     end = time.monotonic() + 30
     while marked(str(tmp_path)) and time.monotonic() < end:
         time.sleep(0.1)

@@ -122,6 +122,14 @@ def test_a_start_that_was_cut_off_at_once_leaves_its_name_free(tmp_path):
         read("--name", "mine", out=tmp_path)
 
 
+def test_what_a_killed_writer_left_is_gone_when_the_run_goes_on(tmp_path):
+    begun(tmp_path)
+    before = set((tmp_path / "mine").iterdir())
+    (tmp_path / "mine" / ".0123456789abcdef.part").write_text("half of the metrics")
+    begun(tmp_path)
+    assert set((tmp_path / "mine").iterdir()) == before
+
+
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingError, match="is not a folder that you may write to"):

@@ -16,7 +16,7 @@ from tests.coded import CODECS, ROSTER, Homing, federation
 from tests.organisations import BASE, Organisations
 
 SGD = LocalSettings(steps=2, batch=4, lr=0.1, optimizer="sgd")
-LOCAL = {**asdict(SGD), "aggregation": "fedavg"}
+LOCAL = {**asdict(SGD), "strategy": "fedavg", "aggregation": "naive"}
 
 
 def told(codec):
@@ -79,7 +79,13 @@ def test_a_real_model_trains_to_the_same_bits_over_a_carrier(tmp_path):
     tuner = trainer()
     local = asdict(LocalSettings(steps=3, lr=1e-2))
     settings = {
-        "fit": {**local, "horizon": 2, "weighting": "examples", "aggregation": "fedavg"},
+        "fit": {
+            **local,
+            "horizon": 2,
+            "weighting": "examples",
+            "strategy": "fedavg",
+            "aggregation": "naive",
+        },
         "evaluate": {"rows": 5, "batch": 4},
     }
     organisations = Organisations(tmp_path, agents, trainer(), Limits(examples=5))

@@ -19,13 +19,14 @@ from llmagentos.tasks import decode_task
 log = logging.getLogger(__name__)
 
 
-VECTORS = 16
-"""More vectors than any method sends with a task."""
+VECTORS = 4
+"""More vectors than any method sends with a task, but for what it adds to the base."""
 
 
-def largest_task(layout: Layout) -> int:
-    """The most bytes that a sealed task for an adapter may have."""
-    return LARGEST_ENVELOPE_BYTES + LARGEST_HEADER_BYTES + VECTORS * 4 * layout.size
+def largest_task(layout: Layout, residual_rank: int) -> int:
+    """The most bytes that a sealed task may have, for an adapter and what comes beside it."""
+    values = VECTORS * layout.size + layout.ranked(residual_rank).size
+    return LARGEST_ENVELOPE_BYTES + LARGEST_HEADER_BYTES + 4 * values
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from llmagentos.errors import Damaged, JournalError, Refused
 from llmagentos.files import make_folder
 from llmagentos.messages import Task
-from llmagentos.store import Store
+from llmagentos.store import Store, execute
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,8 @@ class AgentJournal:
 
     An answer is on the disk before it leaves. A task that is asked again gets the same bytes, and
     what was answered once is never answered otherwise.
-    Raises ``JournalError`` when another process holds the folder or it cannot be written.
+    Raises ``JournalError`` when another process holds the folder or it cannot be written, and
+    ``DiskFull`` when there is no room.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -113,10 +114,7 @@ class AgentJournal:
         self._store.keep({name for (name,) in bodies})
 
     def _execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
-        try:
-            return self._rows.execute(statement, values)
-        except sqlite3.Error as error:
-            raise JournalError(f"{self.folder} cannot be written: {error}") from error
+        return execute(self._rows, statement, values, self.folder)
 
 
 def _key(task: Task) -> tuple[str, int, str]:

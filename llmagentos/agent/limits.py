@@ -3,10 +3,18 @@
 from dataclasses import dataclass, fields
 from typing import Any, get_args, get_type_hints
 
+from llmagentos.aggregation import chapters, rank_of
 from llmagentos.codecs import asked_codec
+from llmagentos.engines.veiling import asked_privacy
 from llmagentos.errors import Refused
 from llmagentos.messages import KINDS, Task
-from llmagentos.settings import LocalSettings, ServerSettings
+from llmagentos.settings import (
+    LocalSettings,
+    PrivacySettings,
+    RunSettings,
+    ServerSettings,
+    asked_personal,
+)
 from llmagentos.settings.checks import require
 
 
@@ -17,24 +25,34 @@ class Limits:
     rounds: int = 100
     """Most rounds of a run."""
     steps: int = 200
-    """Most optimizer steps in a round."""
+    """Most optimizer steps in a round, those of an adapter of the agent's own among them."""
     epochs: float = 5.0
     """Most passes over the agent's own rows in a round."""
     examples: int = 20
     """Fewest training rows: an update that is made from less says too much about each."""
     held_out: int = 2
     """Fewest held-out rows whose mean loss is told."""
-    aggregations: tuple[str, ...] = get_args(get_type_hints(ServerSettings)["strategy"])
+    strategies: tuple[str, ...] = get_args(get_type_hints(ServerSettings)["strategy"])
     """What the coordinator may do with the update, as its signed task says."""
+    aggregations: tuple[str, ...] = get_args(get_type_hints(RunSettings)["aggregation"])
+    """How it may aggregate the factors of the adapter."""
+    residual_rank: int = 64
+    """Highest rank of what it may add to the base beside the adapter."""
+    clip: float | None = None
+    """Largest norm of a change that leaves: the task must ask for it to be shortened to this or
+    less (``privacy.clip``). As long as it is unless given."""
+    noise: float = 0.0
+    """Least noise on a change that leaves (``privacy.noise``), in units of its largest norm."""
     codecs: tuple[str, ...] = ("fp32", "bf16", "fp16", "int8", "top_k")
     """How the change may be coded."""
     kinds: tuple[str, ...] = KINDS
     """What may be asked: ``fit``, ``evaluate``, ``measure``."""
 
     def __post_init__(self) -> None:
-        for name in ("rounds", "steps", "epochs", "examples", "held_out"):
+        for name in ("rounds", "steps", "epochs", "examples", "held_out", "residual_rank"):
             value = getattr(self, name)
             require(value > 0, f"limits.{name}", value, "needs to be above 0")
+        PrivacySettings(self.clip, self.noise)
 
 
 def check_limits(task: Task, limits: Limits, examples: int) -> None:
@@ -42,6 +60,10 @@ def check_limits(task: Task, limits: Limits, examples: int) -> None:
     if task.kind not in limits.kinds:
         raise Refused(f"kind={task.kind!r}: I agreed to {', '.join(limits.kinds)}")
     _most("rounds", task.round, limits.rounds)
+    beside = chapters(task.vectors).values()
+    _most(
+        "residual_rank", sum(map(rank_of, map(task.layout.fitting, beside))), limits.residual_rank
+    )
     if task.kind == "fit":
         _check_fit(task, limits, examples)
     else:
@@ -51,10 +73,19 @@ def check_limits(task: Task, limits: Limits, examples: int) -> None:
 def _check_fit(task: Task, limits: Limits, examples: int) -> None:
     local = LocalSettings(**{f.name: _asked(task, f.name) for f in fields(LocalSettings)})
     _least("examples", examples, limits.examples)
-    _most("steps", local.steps, limits.steps)
-    _most("epochs", local.steps * local.accumulation * local.batch / examples, limits.epochs)
+    steps = local.steps + asked_personal(task.settings).steps_beside(local.steps)
+    _most("steps", steps, limits.steps)
+    _most("epochs", steps * local.accumulation * local.batch / examples, limits.epochs)
     _among("codecs", asked_codec(task.settings).name, limits.codecs)
+    _among("strategies", _asked(task, "strategy"), limits.strategies)
     _among("aggregations", _asked(task, "aggregation"), limits.aggregations)
+    _check_privacy(asked_privacy(task), limits)
+
+
+def _check_privacy(asked: PrivacySettings, limits: Limits) -> None:
+    if limits.clip is not None:
+        _most("privacy.clip", asked.clip, limits.clip)
+    _least("privacy.noise", asked.noise, limits.noise)
 
 
 def _asked(task: Task, name: str) -> Any:

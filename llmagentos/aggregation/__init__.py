@@ -3,7 +3,7 @@
 from llmagentos.aggregation.aggregate import aggregated, check_aggregation
 from llmagentos.aggregation.methods import METHODS, Method
 from llmagentos.aggregation.product_error import product_error
-from llmagentos.aggregation.residual import chapters, in_one, joined
+from llmagentos.aggregation.residual import chapters, in_one, joined, rank_of
 
 __all__ = [
     "METHODS",
@@ -14,4 +14,5 @@ __all__ = [
     "in_one",
     "joined",
     "product_error",
+    "rank_of",
 ]

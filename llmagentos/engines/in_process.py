@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import takewhile
 
 from llmagentos.engines.engine import Reply, Trainer
-from llmagentos.errors import LLMAgentOSError
+from llmagentos.errors import DiskFull, LLMAgentOSError
 from llmagentos.messages import Failure, Roster, Task, Update, encode, failure
 
 log = logging.getLogger(__name__)
@@ -21,6 +21,9 @@ class InProcessEngine:
         self._tasks: deque[Task] = deque()
         self._updates: Iterator[Sequence[Update]] = iter(())
 
+    def renew(self) -> None:
+        """Nobody comes or goes."""
+
     def send(self, task: Task) -> None:
         """Queue a task."""
         self._tasks.append(task)
@@ -33,10 +36,15 @@ class InProcessEngine:
         return [Reply(answer.agent, encode(answer)) for answer in answers]
 
     def _answers(self) -> Sequence[Update | Failure]:
-        """What comes of the oldest task; whatever goes wrong with it concerns that agent alone."""
+        """What comes of the oldest task; whatever goes wrong with it concerns that agent alone.
+
+        Except for a full disk, which is the server's too: a resumed run asks again.
+        """
         task = self._tasks[0]
         try:
             return [self.trainer.evaluate(task)] if task.kind != "fit" else self._fitted()
+        except DiskFull:
+            raise
         except LLMAgentOSError as error:
             return [failure(task, str(error))]
         except Exception as error:

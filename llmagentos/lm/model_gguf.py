@@ -11,7 +11,7 @@ from filelock import FileLock
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-from llmagentos.errors import ModelError
+from llmagentos.errors import DiskFull, ModelError
 from llmagentos.folders import whole_folder
 from llmagentos.lm.quiet import quiet
 from llmagentos.packages import CACHE_VARIABLE, cache_folder
@@ -45,7 +45,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     try:
         with quiet(), whole_folder(folder) as part:
             _write(gguf, part)
-    except (OSError, SafetensorError) as error:
+    except (DiskFull, OSError, SafetensorError) as error:
         free_mb = shutil.disk_usage(folder.parent).free >> 20
         raise ModelError(
             f"{gguf} could not be converted into {folder}: {error}. A 4-bit file needs some six "

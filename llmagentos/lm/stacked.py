@@ -18,17 +18,16 @@ Forward = Callable[[Tensor], Tensor]
 class StackedAdapter:
     """``n`` adapters as the rows of ``(n, d)`` float32 matrices, ``values`` and ``gradient``.
 
-    ``anchors`` is what the values were at first, and ``part`` the columns that are trained. Inside
+    ``start`` is what the values are at first, and ``part`` the columns that are trained. Inside
     ``on`` a model takes batches in which the rows of the first agent come first, then as many of
     the second, and so on. The base is applied once to all of them, the factors A ``(n, r, in)`` and
     B ``(n, out, r)``, which are views of ``values``, to each agent's own.
     """
 
-    def __init__(self, layout: Layout, anchors: Tensor, part: slice = slice(None)) -> None:
+    def __init__(self, layout: Layout, start: Tensor, part: slice = slice(None)) -> None:
         self.part = part
-        self.anchors = anchors
-        self.values = anchors.clone()
-        self.gradient = torch.zeros_like(anchors)
+        self.values = start.clone()
+        self.gradient = torch.zeros_like(start)
         self._layout = layout
         self._factors: dict[str, Tensor] = {}
         self._gradients: list[Tensor] = []

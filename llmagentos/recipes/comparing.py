@@ -1,6 +1,5 @@
 """What federation is worth: each agent alone, and all text in one place, with the same budget."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,8 @@ from llmagentos.engines import InProcessEngine, Trainer
 from llmagentos.federation import Federation, measure, run
 from llmagentos.journal import Journal
 from llmagentos.recipes.session import CENTRAL, Session, enrolled, plan_of
-from llmagentos.settings import CodecSettings, RunSettings
+from llmagentos.round_report import losses_of
+from llmagentos.settings import CodecSettings, PersonalSettings, RunSettings
 from llmagentos.strategies import fedavg
 
 Losses = dict[str, float]
@@ -19,26 +19,48 @@ def compare(session: Session, trainer: Trainer, folder: Path) -> dict[str, Any]:
     """Held-out losses by silo of local-only adapters and of a central one.
 
     Each is a federation of one, with a journal of its own, so it resumes like any other run.
-    Local-only trains the same steps, or those of the mean agent where there are no common rounds;
-    central as many as all agents together. Nothing is coded, as nothing would travel.
+    """
+    return {
+        "local": local_only(session, trainer, folder),
+        "central": central(session, trainer, folder),
+    }
+
+
+def local_only(session: Session, trainer: Trainer, folder: Path) -> dict[str, Losses]:
+    """Held-out losses by silo of every agent's own adapter.
+
+    It trains the steps of the run, or those of the mean agent where there are no common rounds.
+    """
+    settings = budget(session)
+    return {
+        silo.name: alone(silo.name, settings, session, trainer, folder / f"local-{number}")
+        for number, silo in enumerate(session.silos, 1)
+    }
+
+
+def central(session: Session, trainer: Trainer, folder: Path) -> Losses:
+    """Held-out losses by silo of one adapter that trains as many steps as all agents together."""
+    settings = budget(session)
+    steps = sum(settings.local.steps_of(silo.name) for silo in session.silos)
+    pooled = replace(settings, local=replace(settings.local, steps=steps))
+    return alone(CENTRAL, pooled, session, trainer, folder / "central")
+
+
+def budget(session: Session) -> RunSettings:
+    """What one agent of the run does alone.
+
+    Nothing is coded, as nothing would travel, and nobody has a second adapter.
     """
     updates = session.settings.server.updates(len(session.silos)) / len(session.silos)
     rounds = session.settings.rounds
-    settings = replace(
+    return replace(
         session.settings,
         rounds=max(1, round(rounds * updates)) if session.settings.server.asynchronous else rounds,
         local=replace(session.settings.local, mu=0.0),
         codec=CodecSettings(),
+        personal=PersonalSettings(),
         evaluation=replace(session.settings.evaluation, rows=0),
     )
-    steps = sum(settings.local.steps_of(silo.name) for silo in session.silos)
-    pooled = replace(settings, local=replace(settings.local, steps=steps))
-    local = {
-        silo.name: alone(silo.name, settings, session, trainer, folder / f"local-{number}")
-        for number, silo in enumerate(session.silos, 1)
-    }
-    central = alone(CENTRAL, pooled, session, trainer, folder / "central")
-    return {"local": local, "central": central}
 
 
 def alone(
@@ -53,9 +75,4 @@ def alone(
         for _ in run(parts):
             journal.forget(updates=True)
         everyone = replace(parts, engine=InProcessEngine(trainer, session.roster))
-        return losses(measure("measure", journal.state(), everyone))
-
-
-def losses(metrics: Mapping[str, Mapping[str, float]]) -> Losses:
-    """The losses out of metrics by agent."""
-    return {agent: found["loss"] for agent, found in metrics.items()}
+        return losses_of(measure("measure", journal.state(), everyone))

@@ -1,14 +1,12 @@
 """How a program ends: 0 done, 1 failed, 2 wrong setting, 130 interrupted."""
 
-import errno
 import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
 
 from llmagentos.errors import LLMAgentOSError, SettingError
-
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+from llmagentos.files import FULL
 
 
 def exit_code(program: Callable[[], None], go_on: Callable[[], str] = str) -> int:

@@ -11,13 +11,14 @@ import torch
 from llmagentos.agent import AgentJournal, AgentSettings, Desk, Party
 from llmagentos.agent.desk import largest_task
 from llmagentos.corpus import Example, Silo, tokenize_silos
-from llmagentos.engines import with_memory
+from llmagentos.engines import MemoryByRun
 from llmagentos.errors import ModelError
 from llmagentos.identity import key_of, read_key
-from llmagentos.lm.lora import attach, layout_of
+from llmagentos.lm.lora import adapter_config, attach, layout_of
 from llmagentos.lm.models import load_base
 from llmagentos.lm.precision import accelerator_for
 from llmagentos.lm.trainer import LoraTrainer
+from llmagentos.recipes.own_folders import Published, PublishingTrainer
 from llmagentos.recipes.terms import read_terms
 from llmagentos.settings import CorpusSettings, Terms
 from llmagentos.settings.checks import require
@@ -25,10 +26,11 @@ from llmagentos.settings.checks import require
 
 @dataclass(frozen=True)
 class Bench:
-    """What an agent trains with, and on."""
+    """What an agent trains with, and on, and what is told of the adapters that come of it."""
 
     trainer: LoraTrainer
     silo: Silo
+    published: Published
 
 
 def open_bench(settings: AgentSettings, terms: Terms, examples: Sequence[Example]) -> Bench:
@@ -54,7 +56,9 @@ def open_bench(settings: AgentSettings, terms: Terms, examples: Sequence[Example
     peft = attach(base, terms.lora, terms.seed)
     accelerator = accelerator_for(terms.precision, peft.device)
     silos = {settings.name: silo}
-    return Bench(LoraTrainer(peft, layout_of(peft), silos, accelerator=accelerator), silo)
+    trainer = LoraTrainer(peft, layout_of(peft), silos, accelerator=accelerator)
+    published = Published(adapter_config(peft, base), model.source, terms.seed)
+    return Bench(trainer, silo, published)
 
 
 @contextmanager
@@ -65,7 +69,8 @@ def open_desk(settings: AgentSettings, examples: Sequence[Example]) -> Iterator[
     home = Path(settings.home)
     with AgentJournal(home / "journal") as journal:
         bench = open_bench(settings, terms, examples)
-        largest = largest_task(bench.trainer.layout)
+        largest = largest_task(bench.trainer.layout, settings.limits.residual_rank)
         party = Party(settings.name, key, coordinator, terms.base, largest)
-        trainer = with_memory(bench.trainer, home / "memory")
+        remembering = MemoryByRun(bench.trainer, home / "memory")
+        trainer = PublishingTrainer(remembering, home, bench.published)
         yield Desk(party, settings.limits, journal, trainer, len(bench.silo.train))

@@ -1,7 +1,7 @@
 """Agents in processes of their own on the coordinator's machines, to try things out with."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,10 +41,12 @@ class Resident:
         home = home_of(self.folder, agent)
         journal = AgentJournal(home / "journal")
         own, coordinator = read_key(home / "agent.key"), key_of(self.coordinator)
-        party = Party(agent, own, coordinator, session.base.hash, largest_task(session.layout))
+        limits = replace(LIMITLESS, residual_rank=self.settings.server.residual_rank)
+        largest = largest_task(session.layout, limits.residual_rank)
+        party = Party(agent, own, coordinator, session.base.hash, largest)
         trainer = with_memory(session.trainer, self.memory)
         (silo,) = session.silos
-        return Desk(party, LIMITLESS, journal, trainer, len(silo.train)).answer
+        return Desk(party, limits, journal, trainer, len(silo.train)).answer
 
 
 def home_of(folder: Path, agent: str) -> Path:

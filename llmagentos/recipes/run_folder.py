@@ -54,7 +54,13 @@ class RunFolder:
             raise _unwritable(self.path, f"{there} is not a folder that you may write to")
 
     def begin(self, settings: str) -> None:
-        """Write the resolved settings, with which the run has begun."""
+        """Write the resolved settings, with which the run has begun.
+
+        What a killed writer of this run has left half-written is removed.
+        """
+        for left in self.path.glob(".*.part"):
+            if left.is_file():
+                left.unlink()
         write_durably(self.settings, settings.encode())
 
     def write_metrics(self, reports: Iterable[Mapping[str, Any]]) -> None:

@@ -13,7 +13,7 @@ from llmagentos.recipes.comparing import compare
 from llmagentos.recipes.display import Display
 from llmagentos.recipes.engines import engine_of, opening_line
 from llmagentos.recipes.log_file import log_file
-from llmagentos.recipes.own import own_task, publish_own
+from llmagentos.recipes.own import own_losses, own_task, publish_own
 from llmagentos.recipes.plan import plan_tables
 from llmagentos.recipes.prometheus import prometheus
 from llmagentos.recipes.publishing import publish
@@ -69,7 +69,8 @@ def federate(session: Session, command: Command, display: Display) -> None:
             compared = compare(session, trainer, folder.path / "compare")
         publish_own(parts, session, folder)
         own = own_task(session.silos[0].name, parts, session, folder)
-        summary = summarise(journal, session, folder, compared, own)
+        losses = own_losses(parts, session, trainer, folder)
+        summary = summarise(journal, session, folder, compared, own) | {"personal": losses}
         folder.write_summary(summary)
         write_report(folder.path)
     display.end()

@@ -61,6 +61,12 @@ def held_out_loss(run: RunRecords) -> AgentCourses:
     )
 
 
+def personal_loss(run: RunRecords) -> AgentCourses:
+    """Loss of each agent's own adapter on its own silo."""
+    agents = run.by_agent("personal")
+    return AgentCourses(run.numbers, agents, _mean_of_known(np.array(list(agents.values()))))
+
+
 def training_loss(run: RunRecords) -> AgentCourses:
     """Mean loss over each agent's own steps."""
     agents = run.by_agent("train_loss")

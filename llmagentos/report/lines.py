@@ -3,7 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from llmagentos.report.quantities import Number, count, decimal, duration, label, percent, size
+from llmagentos.report.quantities import (
+    Number,
+    count,
+    decimal,
+    duration,
+    label,
+    mean,
+    percent,
+    size,
+)
 
 MOST_REASONS = 3
 """Refusals that a round's line spells out."""
@@ -22,6 +31,9 @@ def round_line(
     if loss is not None:
         gain = "" if previous is None else f" ({loss - previous:+.2f})"
         parts.append(f"loss {decimal(loss)}{gain}")
+    own = mean((record.get("personal") or {}).values())
+    if own is not None:
+        parts.append(f"personal {decimal(own)}")
     parts += [duration(record.get("seconds"))]
     parts += [
         f"up {size(record.get('bytes_up'))}{saving(record)}",

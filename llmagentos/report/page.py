@@ -6,10 +6,17 @@ from typing import Any
 
 import jinja2
 
-from llmagentos.report.agent_lines import delta_norms, draw_agents, held_out_loss, training_loss
+from llmagentos.report.agent_lines import (
+    delta_norms,
+    draw_agents,
+    held_out_loss,
+    personal_loss,
+    training_loss,
+)
 from llmagentos.report.cosines import draw_cosines, draw_multiples
 from llmagentos.report.drawing import Chart
 from llmagentos.report.lines import saving
+from llmagentos.report.personal import overall_standing, personal_reading, standings
 from llmagentos.report.quantities import (
     ABSENT,
     count,
@@ -75,7 +82,7 @@ def _ledger(run: RunRecords) -> dict[str, Any]:
 
 
 def _result(summary: Any) -> dict[str, Any]:
-    rows, rows_of_rivals = changes(summary), rivals(summary)
+    rows, rows_of_rivals, own = changes(summary), rivals(summary), standings(summary)
     losses = known(loss for row in rows_of_rivals for loss in row.losses.values())
     return {
         "summary": summary,
@@ -83,6 +90,9 @@ def _result(summary: Any) -> dict[str, Any]:
         "overall": overall(rows),
         "highest": max(known(loss for row in rows for loss in row.loss), default=0.0),
         "rivals": rows_of_rivals,
+        "standings": own,
+        "overall_standing": overall_standing(own),
+        "personal_reading": personal_reading(own),
         "silos": list(summary["after"]) if len(summary["after"]) <= MOST_SILOS else [],
         "span": (min(losses, default=0.0), max(losses, default=0.0)),
         "local_mean": local_mean(rows_of_rivals),
@@ -94,6 +104,7 @@ def _result(summary: Any) -> dict[str, Any]:
 def _charts(run: RunRecords) -> list[Chart]:
     by_agent = [
         (held_out_loss(run), "Held-out loss", NATS, _rows_note(run)),
+        (personal_loss(run), "Held-out loss of the personal adapters", NATS, "Each at home."),
         (training_loss(run), "Training loss", NATS, "Mean over the steps of each agent."),
         (delta_norms(run), "Size of the deltas", "L2 norm", _NORMS_NOTE),
     ]

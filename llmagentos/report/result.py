@@ -101,19 +101,22 @@ def reading(rows: Sequence[Rival]) -> list[str]:
     home, away = local_mean(rows)
     central = next((row.own for row in rows if row.name == "central"), None)
     sentences = [
-        _sentence("On their own silos the local-only adapters are", home, federated),
-        _sentence("On the silos of the others they are", away, federated),
-        _sentence("Central training on everybody's text is", central, federated),
+        compared("On their own silos the local-only adapters are", home, federated),
+        compared("On the silos of the others they are", away, federated),
+        compared("Central training on everybody's text is", central, federated),
     ]
     return [sentence for sentence in sentences if sentence]
 
 
-def _sentence(subject: str, loss: Number, federated: float) -> str | None:
-    if loss is None:
+def compared(
+    subject: str, loss: Number, other: Number, than: str = "the federated one"
+) -> str | None:
+    """A sentence that says whether one loss is better than another; None if either is unknown."""
+    if loss is None or other is None:
         return None
-    gap = loss - federated
+    gap = loss - other
     if abs(gap) < ALIKE:
-        verdict = "as good as the federated one"
+        verdict = f"as good as {than}"
     else:
-        verdict = f"{'worse' if gap > 0 else 'better'} than the federated one by {abs(gap):.2f}"
-    return f"{subject} {verdict} (loss {decimal(loss)} against {decimal(federated)})."
+        verdict = f"{'worse' if gap > 0 else 'better'} than {than} by {abs(gap):.2f}"
+    return f"{subject} {verdict} (loss {decimal(loss)} against {decimal(other)})."

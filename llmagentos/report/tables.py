@@ -10,6 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from llmagentos.report.lines import totals_lines
+from llmagentos.report.personal import (
+    Standing,
+    overall_standing,
+    personal_reading,
+    standings,
+)
 from llmagentos.report.quantities import (
     ABSENT,
     count,
@@ -20,6 +26,7 @@ from llmagentos.report.quantities import (
     rounded,
 )
 from llmagentos.report.result import (
+    OVERALL,
     Change,
     Rival,
     changes,
@@ -44,6 +51,9 @@ def result_tables(summary: Mapping[str, Any]) -> list[RenderableType]:
     """The silos, before and after, and the comparison with its reading where there is one."""
     tables: list[RenderableType] = [silo_table(summary["silos"])] if summary.get("silos") else []
     tables.append(before_after_table(changes(summary)))
+    if own := standings(summary):
+        tables.append(standing_table(own))
+        tables += [Text("\n".join(said)) for said in [personal_reading(own)] if said]
     rows = rivals(summary)
     return [*tables, comparison_table(rows), Text("\n".join(reading(rows)))] if rows else tables
 
@@ -107,6 +117,22 @@ def comparison_table(rows: Sequence[Rival]) -> Table:
     table.add_section()
     means = (decimal(value) for value in local_mean(rows))
     table.add_row("local, mean", *means, style="bold")
+    return table
+
+
+def standing_table(rows: Sequence[Standing]) -> Table:
+    """Held-out loss of the shared, the personal and the local-only adapters, at home and away."""
+    table = _table("Held-out loss of shared and personal adapters")
+    table.add_column("agent", overflow="fold", min_width=len(OVERALL))
+    local = any(row.home.local is not None for row in rows)
+    kinds = ("shared", "personal", "local")[: 3 if local else 2]
+    for heading in (f"{where}: {kind}" for where in ("own", "others") for kind in kinds):
+        table.add_column(heading, justify="right")
+    for row in (*rows, overall_standing(rows)):
+        if row.agent == OVERALL:
+            table.add_section()
+        losses = (getattr(place, kind) for place in (row.home, row.away) for kind in kinds)
+        table.add_row(Text(label(row.agent)), *map(decimal, losses))
     return table
 
 

@@ -7,6 +7,8 @@ from llmagentos.settings.engines import FlowerSettings, RaySettings
 from llmagentos.settings.evaluation import EvaluationSettings
 from llmagentos.settings.local import LocalSettings
 from llmagentos.settings.model import LoraSettings, ModelSettings
+from llmagentos.settings.personal import PersonalSettings, asked_personal
+from llmagentos.settings.privacy import PrivacySettings
 from llmagentos.settings.run import RunSettings
 from llmagentos.settings.server import ServerSettings
 from llmagentos.settings.terms import RowSettings, Terms
@@ -21,9 +23,12 @@ __all__ = [
     "LoraSettings",
     "ModelSettings",
     "PartitionSettings",
+    "PersonalSettings",
+    "PrivacySettings",
     "RaySettings",
     "RowSettings",
     "RunSettings",
     "ServerSettings",
     "Terms",
+    "asked_personal",
 ]

@@ -15,6 +15,9 @@ class EvaluationSettings:
     """Held-out rows of each agent that are read before the first and after the last round."""
     batch: int = 8
     """Rows in a forward pass."""
+    away: bool = True
+    """At the end, read every agent's own adapter on the silos of the others too, where agents have
+    one and all of them are in one process: as many readings as there are pairs of agents."""
 
     def __post_init__(self) -> None:
         require(self.rows >= 0, "evaluation.rows", self.rows, "needs 0 or more")

@@ -11,8 +11,10 @@ from llmagentos.settings.engines import FlowerSettings, RaySettings
 from llmagentos.settings.evaluation import EvaluationSettings
 from llmagentos.settings.local import LocalSettings
 from llmagentos.settings.model import LoraSettings, ModelSettings
+from llmagentos.settings.personal import PersonalSettings
+from llmagentos.settings.privacy import PrivacySettings
 from llmagentos.settings.server import ServerSettings
-from llmagentos.settings.together import check_strategy
+from llmagentos.settings.together import check_personal, check_privacy, check_strategy
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class RunSettings:
     """Training at an agent."""
     codec: CodecSettings = CodecSettings()
     """What travels of an agent's change."""
+    privacy: PrivacySettings = PrivacySettings()
+    """How much of its change an agent lets be seen."""
     trainer: Literal["auto", "single", "cohort"] = "auto"
     """``single`` trains agents one by one, ``cohort`` side by side in one batch: faster where a
     batch is small, for more memory. ``auto`` is cohort where ``local.batch`` times
@@ -60,6 +64,8 @@ class RunSettings:
     the average of their products. ``ffa`` and ``rolora`` train one at a time and send half.
     ``flora`` and ``fedex`` keep what is missing beside the base, ``flexlora`` takes the best of the
     rank; see docs/aggregation.md."""
+    personal: PersonalSettings = PersonalSettings()
+    """What agents keep of their own beside the shared adapter."""
     engine: Literal["in_process", "processes", "ray", "flower"] = "in_process"
     """Where agents train: in the server's process; each in a process of its own; on a Ray cluster
     of one owner; or over Flower. The last three need the extras agents, ray and flower."""
@@ -87,6 +93,8 @@ class RunSettings:
         require(self.rounds >= 1, "rounds", self.rounds, "needs at least 1")
         require(self.seed >= 0, "seed", self.seed, "needs 0 or more")
         check_strategy(self.server, self.local)
+        check_personal(self.server, self.personal)
+        check_privacy(self.server, self.privacy)
         horizon, threads = self.schedule_rounds, self.threads
         require(horizon is None or horizon >= 1, "schedule_rounds", horizon, "needs at least 1")
         require(threads is None or threads >= 1, "threads", threads, "needs at least 1")

@@ -2,6 +2,8 @@
 
 from llmagentos.settings.checks import require
 from llmagentos.settings.local import LocalSettings
+from llmagentos.settings.personal import PersonalSettings
+from llmagentos.settings.privacy import PrivacySettings
 from llmagentos.settings.server import ServerSettings
 
 OF_PLAIN_DESCENT = ("fednova", "scaffold")
@@ -34,3 +36,17 @@ def check_strategy(server: ServerSettings, local: LocalSettings) -> None:
     if name == "feddyn":
         remedy = "server.strategy='feddyn' has no learning rate; set server.lr to 1 or leave it out"
         require(server.lr in (None, 1), "server.lr", server.lr, remedy)
+
+
+def check_personal(server: ServerSettings, personal: PersonalSettings) -> None:
+    """Raise ``SettingError`` where there are no common rounds for agents' own adapters."""
+    apart = server.asynchronous and personal.method != "none"
+    remedy = f"goes with common rounds; server.strategy={server.strategy!r} has none, use fedavg"
+    require(not apart, "personal.method", personal.method, remedy)
+
+
+def check_privacy(server: ServerSettings, privacy: PrivacySettings) -> None:
+    """Raise ``SettingError`` where more leaves an agent than the change that is clipped."""
+    remedy = "server.strategy='scaffold' sends control variates beside the change; leave it out"
+    plain = privacy.clip is None or server.strategy != "scaffold"
+    require(plain, "privacy.clip", privacy.clip, remedy)

@@ -3,6 +3,8 @@
 import hashlib
 from pathlib import Path
 
+from llmagentos.files import room_in
+
 FOLDER = "LLMAGENTOS_RELAY"
 """Names a relay's folder in the environment of Flower's processes."""
 
@@ -20,7 +22,8 @@ class Tray:
     def put(self, name: str, body: bytes) -> None:
         """``body`` lies under ``name``."""
         part = self.folder / f".{name}.part"
-        part.write_bytes(body)
+        with room_in(self.folder):
+            part.write_bytes(body)
         part.replace(self.folder / name)
 
     def names(self) -> list[str]:

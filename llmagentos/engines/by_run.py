@@ -1,0 +1,33 @@
+"""An agent that takes part in several runs remembers each of them apart."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from llmagentos.engines.coding import CodingTrainer, with_memory
+from llmagentos.engines.engine import Trainer
+from llmagentos.memory import folder_name
+from llmagentos.messages import Task, Update
+
+
+class MemoryByRun:
+    """A trainer that remembers in ``folder``, run by run.
+
+    So a task of another run, late or replayed by whoever holds the wire, takes nothing from this
+    one.
+    """
+
+    def __init__(self, trainer: Trainer, folder: Path) -> None:
+        self.trainer = trainer
+        self.folder = folder
+
+    def fit(self, tasks: Sequence[Task]) -> Iterator[Sequence[Update]]:
+        """The trainer's updates, as its memory of the tasks' one run has it."""
+        (run,) = {task.run for task in tasks}
+        return self._of(run).fit(tasks)
+
+    def evaluate(self, task: Task) -> Update:
+        """The trainer's metrics, as its memory of the task's run has it."""
+        return self._of(task.run).evaluate(task)
+
+    def _of(self, run: str) -> CodingTrainer:
+        return with_memory(self.trainer, self.folder / folder_name(run))

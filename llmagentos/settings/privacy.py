@@ -1,0 +1,25 @@
+"""What an agent does to its change before it leaves."""
+
+from dataclasses import dataclass
+from math import inf
+
+from llmagentos.settings.checks import require
+
+
+@dataclass(frozen=True)
+class PrivacySettings:
+    """How much one agent's change may say, whoever reads it; no epsilon is claimed for it."""
+
+    clip: float | None = None
+    """Largest norm of the change that leaves an agent, to which a longer one is shortened; as long
+    as it is unless given."""
+    noise: float = 0.0
+    """Standard deviation of the Gaussian noise that each agent adds to every value, in units of
+    ``clip``. It comes from a secret of the agent, so runs of the same seed differ."""
+
+    def __post_init__(self) -> None:
+        clip, noise = self.clip, self.noise
+        require(clip is None or 0 < clip < inf, "privacy.clip", clip, "needs to be above 0")
+        require(0 <= noise < inf, "privacy.noise", noise, "needs 0 or more")
+        remedy = "noise is measured in units of privacy.clip; set that too"
+        require(not noise or clip is not None, "privacy.noise", noise, remedy)
