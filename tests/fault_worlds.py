@@ -24,7 +24,8 @@ from tests.crash_points import Point
 from tests.organisations import Direct, Organisations
 from tests.walking import Walking
 
-SGD = {**asdict(LocalSettings(steps=3, batch=4, lr=0.1, optimizer="sgd")), "aggregation": "fedavg"}
+SGD = LocalSettings(steps=3, batch=4, lr=0.1, optimizer="sgd")
+FIT = {**asdict(SGD), "strategy": "fedavg", "aggregation": "naive"}
 EVALUATE = {"rows": 8, "batch": 4}
 Points = Mapping[str, Point]
 
@@ -65,7 +66,7 @@ def rounds_of(strategy, engine, codec="int8", rounds=4, **plan):
     """The parts of a run over three hundred values whose agents walk home."""
 
     def parts(path):
-        told = {"fit": {**SGD, "codec": CODECS[codec]}, "evaluate": EVALUATE}
+        told = {"fit": {**FIT, "codec": CODECS[codec]}, "evaluate": EVALUATE}
         made = coded.federation(path / "journal", codec, rounds=rounds, settings=told, **plan)
         return replace(made, strategy=strategy, engine=engine(path))
 
