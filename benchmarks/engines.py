@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -41,7 +41,8 @@ NAMES = {
     "processes": "processes",
     "ray": "Ray",
     "flower": "Flower, this library",
-    "plain": "Flower, plain: FedAvg over named tensors",
+    "plain": "plain Flower, tensor by tensor",
+    "plain_one": "plain Flower, all in one array",
 }
 
 
@@ -143,8 +144,10 @@ def here(name: str, told: str, adapter: str) -> None:
     """Be a contender: leave the final adapter in a file, and print the rest."""
     work = Work(**json.loads(told))
     with tempfile.TemporaryDirectory() as folder:
-        play = plain(work, Path(folder)) if name == "plain" else ours(name, work, Path(folder))
-        found, vector = play
+        if name.startswith("plain"):
+            found, vector = plain(replace(work, named=name == "plain"), Path(folder))
+        else:
+            found, vector = ours(name, work, Path(folder))
     np.save(adapter, vector)
     print(json.dumps(asdict(found)))
 
@@ -168,20 +171,18 @@ def apart(folder: Path, name: str) -> str:
     return f"{distance:.0e}" if distance else "0"
 
 
-def compare(work: Work, runs: int, label: str, names: list[str]) -> list[str]:
-    """The rows of a table, a contender each."""
+def compare(work: Work, runs: int, label: str, names: list[str]) -> Iterator[str]:
+    """The rows of a table, each when its contender is through; the first is in process."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        ran: dict[str, list[Found]] = {name: [] for name in names}
-        for _ in range(runs):
-            for name in names:
-                ran[name].append(contend(name, work, folder / f"{name}.npy"))
+        ran: dict[str, list[Found]] = {name: [] for name in ("in_process", *names)}
         np.save(folder / "start.npy", work.hands().first_state().adapter.vector)
-        rows = []
-        for name in names:
-            cells = [label, NAMES[name], *measured(ran[name], ran["in_process"])]
-            rows.append(f"| {' | '.join([*cells, apart(folder, name)])} |")
-        return rows
+        for turn in range(runs):
+            for name, found in ran.items():
+                found.append(contend(name, work, folder / f"{name}.npy"))
+                if turn == runs - 1:
+                    cells = [label, NAMES[name], *measured(found, ran["in_process"])]
+                    yield f"| {' | '.join([*cells, apart(folder, name)])} |"
 
 
 def measured(runs: list[Found], there: list[Found]) -> list[str]:
@@ -209,7 +210,7 @@ def main() -> None:
     parser.add_argument("--values", type=int, nargs="*", default=[], help="Without training.")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--runs", type=int, default=1, help="Of every contender.")
-    parser.add_argument("--names", nargs="+", choices=NAMES, default=list(NAMES))
+    parser.add_argument("--names", nargs="+", choices=NAMES, default=list(NAMES)[:5])
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.one:
@@ -219,13 +220,15 @@ def main() -> None:
     print(machine(0, **versions).replace(" 0 values in a vector;", ""), end=f"\n\n{HEAD}\n")
     works = []
     if asked.model:
-        label = f"{asked.model}, 4 agents x {asked.steps} steps"
+        plural = "" if asked.steps == 1 else "s"
+        label = f"{asked.model}, 4 agents x {asked.steps} step{plural}"
         works.append((label, Work(asked.rounds, asked.model, asked.steps)))
     for values in asked.values:
         work = Work(asked.rounds, values=values - values % PIECES)
         works.append((f"{4 * values / 1e6:.2f} MB, no training", work))
     for label, work in works:
-        print("\n".join(compare(work, asked.runs, label, asked.names)), flush=True)
+        for row in compare(work, asked.runs, label, asked.names):
+            print(row, flush=True)
 
 
 if __name__ == "__main__":

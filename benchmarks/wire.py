@@ -65,6 +65,8 @@ class Work:
     steps: int = 1
     values: int = 0
     agents: int = 4
+    named: bool = True
+    """Whether plain Flower has an array for each tensor, as PEFT's state dict has, or one."""
 
     @property
     def settings(self) -> RunSettings:
