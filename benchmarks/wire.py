@@ -89,7 +89,8 @@ class Work:
         """The rounds, and what the agents are told."""
         settings = self.settings
         told = {**asdict(settings.local), "steps_by_agent": {}, "codec": asdict(settings.codec)}
-        told |= {"horizon": self.rounds, "weighting": "examples", "aggregation": "fedavg"}
+        told |= {"horizon": self.rounds, "weighting": "examples", "strategy": "fedavg"}
+        told |= {"aggregation": settings.aggregation}
         return Plan(run, self.rounds, settings.seed, settings={"fit": told})
 
     def to_json(self) -> str:
@@ -152,7 +153,7 @@ class Made:
         """The agent's desk."""
         hands, home = self.work.hands(agent), self.home(agent)
         own, coordinator = read_key(home / "agent.key"), key_of(self.coordinator)
-        party = Party(agent, own, coordinator, hands.base, largest_task(hands.layout))
+        party = Party(agent, own, coordinator, hands.base, largest_task(hands.layout, 1))
         trainer = with_memory(hands.trainer, self.folder / "memory")
         examples = int(hands.roster[agent].examples)
         journal = AgentJournal(home / "journal")
