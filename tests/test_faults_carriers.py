@@ -159,7 +159,7 @@ def is_node(program):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["cut", "hush"])
+@pytest.mark.parametrize("how", ["cut", "slam", "hush"])
 @pytest.mark.parametrize("seconds", [70, 200])
 def test_a_long_partition_changes_no_bit(flower, tmp_path, how, seconds, tried):
     engine, proxies = flower
