@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import closing, nullcontext
@@ -105,6 +107,29 @@ def played(engine, folder, disturb):
         assert sorted(report.weights) == sorted(TENANTS)
     assert [report["round"] for report in parts.journal.reports()] == [*range(1, ROUNDS + 1)]
     return bits(parts)
+
+
+GIVING_UP = """
+import threading, time
+from flwr.supernode import cli
+from llmagentos.engines.flower.guard import start_node
+
+def give_up():
+    threading.Thread(target=time.sleep, args=[600]).start()
+    raise ConnectionError("EOF occurred in violation of protocol")
+
+cli.flower_supernode = give_up
+start_node()
+"""
+
+
+def test_a_node_that_gives_up_ends_though_its_inner_server_goes_on():
+    pytest.importorskip("flwr")
+    words = [sys.executable, "-c", GIVING_UP]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "the SuperNode has given up" in done.stderr
+    assert "EOF occurred in violation of protocol" in done.stderr
 
 
 def test_a_cut_a_silence_and_a_slow_link_change_no_bit(flower, tmp_path, tried):
