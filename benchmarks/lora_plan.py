@@ -15,6 +15,8 @@ class Contender:
 
     kind: Literal["untrained", "alone", "central", "federated"] = "federated"
     aggregation: str = "naive"
+    personal: Literal["none", "ditto", "dual"] = "none"
+    """A second adapter of each agent's own, for which it takes as many steps again."""
     ranks: tuple[int, ...] = ()
     """Of four agents, with the mean of the others' rank; the others' rank for all unless given."""
     rival: bool = True
@@ -42,6 +44,8 @@ CONTENDERS: Mapping[str, Contender] = {
     "hetlora, ranks 16 to 4": Contender(aggregation="hetlora", ranks=UNEQUAL, rival=False),
     "flexlora, ranks 16 to 4": Contender(aggregation="flexlora", ranks=UNEQUAL, rival=False),
     "flora, ranks 16 to 4": Contender(aggregation="flora", ranks=UNEQUAL, rival=False),
+    "ditto, twice the steps": Contender(personal="ditto"),
+    "dual, twice the steps": Contender(personal="dual"),
 }
 """A row adds a method. At equal ranks zero_pad is naive, computed in another way: what is between
 the two is what rounding is worth."""
@@ -150,7 +154,7 @@ def chosen(cells: Cells, corpus: str, method: str, scope: Scope) -> float | None
 
 
 def rivals(cells: Cells, scope: Scope) -> list[str] | None:
-    """The methods with the lowest mean loss at home; None before all are known."""
+    """The methods with the lowest mean of own and others' silos; None before all are known."""
     means: dict[str, float] = {}
     for method in (name for name, each in scope.methods.items() if each.rival):
         found = [
@@ -158,7 +162,7 @@ def rivals(cells: Cells, scope: Scope) -> list[str] | None:
             for corpus in scope.size.corpora
             for seed in scope.seeds
         ]
-        known = [home(each) for each in found if each is not None]
+        known = [(home(each) + away(each)) / 2 for each in found if each is not None]
         if len(known) < len(found):
             return None
         means[method] = fmean(known)

@@ -1,7 +1,7 @@
 """The run that a cell of `lora_methods.py` is."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -13,11 +13,12 @@ from lora_plan import Contender, Size
 from llmagentos.adapter import Vector
 from llmagentos.aggregation import METHODS, aggregated, chapters, joined
 from llmagentos.corpus import read_silos
-from llmagentos.engines import InProcessEngine, SharingTrainer, with_memory
+from llmagentos.engines import InProcessEngine, with_memory
 from llmagentos.federation import Federation, run, task_for
 from llmagentos.journal import Journal
 from llmagentos.messages import Task
 from llmagentos.recipes.comparing import central, local_only
+from llmagentos.recipes.own_folders import OWN, SHARED, adapters_of
 from llmagentos.recipes.resolve import resolved
 from llmagentos.recipes.session import Session, open_session, plan_of
 from llmagentos.settings import (
@@ -28,6 +29,7 @@ from llmagentos.settings import (
     LoraSettings,
     ModelSettings,
     PartitionSettings,
+    PersonalSettings,
     RunSettings,
     ServerSettings,
 )
@@ -49,11 +51,16 @@ def played(cell: Cell, contender: Contender, size: Size, folder: Path) -> Found:
     """All that the run of a cell shows; processor seconds are those of this process."""
     session = opened(cell.corpus, cell.agents, cell.seed, contender.ranks, size)
     local = replace(session.settings.local, lr=cell.lr or session.settings.local.lr)
-    settings = replace(session.settings, local=local, aggregation=contender.aggregation)
+    settings = replace(
+        session.settings,
+        local=local,
+        aggregation=contender.aggregation,
+        personal=PersonalSettings(contender.personal),
+    )
     wall, cpu = time.monotonic(), time.process_time()
     found = PLAYS[contender.kind](replace(session, settings=settings), folder)
     wall, cpu = time.monotonic() - wall, time.process_time() - cpu
-    return {**found, "cpu_s": round(cpu, 2), "wall_s": round(wall, 2), "ended": round(time.time())}
+    return {**found, "cpu_s": round(cpu, 2), "wall_s": round(wall, 2), "ended": time.time()}
 
 
 @lru_cache(maxsize=1)
@@ -126,11 +133,21 @@ def federated(session: Session, folder: Path) -> dict[str, Any]:
         found["rounds_cpu_s"] = round(time.process_time() - start, 2)
         if not METHODS[settings.aggregation].private:
             found["shared"] = everywhere(global_task(journal.state(), session), session)
-        if METHODS[settings.aggregation].private or settings.lora.ranks:
-            keeper = SharingTrainer(session.trainer, folder / "agents")
-            tasks = [task_for(agent, "measure", journal.state(), parts) for agent in session.roster]
-            found["personal"] = {t.agent: nearby(keeper.completed(t), session) for t in tasks}
+        own = dict(own_tasks(parts, session, folder / "agents"))
+        if own:
+            found["personal"] = {agent: nearby(task, session) for agent, task in own.items()}
         return found
+
+
+def own_tasks(parts: Federation, session: Session, memory: Path) -> Iterator[tuple[str, Task]]:
+    """The measuring of what an agent computes with, where that is not what all have."""
+    for agent in session.roster:
+        task = task_for(agent, "measure", parts.journal.state(), parts)
+        found = adapters_of(task, session.trainer, memory)
+        if OWN in found:
+            yield agent, found[OWN]
+        elif session.settings.lora.ranks:
+            yield agent, found[SHARED]
 
 
 REPORTED = ("product_error", "bytes_up", "bytes_down", "train_loss")

@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from llmagentos.aggregation import METHODS
+from llmagentos.engines.personal import PERSONAL
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+DUAL = "dual, twice the steps"
 
 HOLD = """
 import sys, time
@@ -55,6 +58,7 @@ def finished(plan, scope, losses):
 def test_every_aggregation_is_compared(script):
     compared = {each.aggregation for each in script.plan.CONTENDERS.values()}
     assert compared == set(METHODS)
+    assert {each.personal for each in script.plan.CONTENDERS.values()} == {"none", *PERSONAL}
     for name, each in script.plan.CONTENDERS.items():
         if each.ranks:
             assert METHODS[each.aggregation].ranks, name
@@ -62,36 +66,38 @@ def test_every_aggregation_is_compared(script):
 
 
 def test_all_cells_are_computed_once_and_told(script, tmp_path, capsys):
-    scope = scope_of(script.plan, "base", "local only", "central", "naive", "fedsa", "fedex")
+    scope = scope_of(script.plan, "base", "local only", "central", "naive", "fedsa", "fedex", DUAL)
     ledger = script.cells.Ledger(tmp_path / "cells.jsonl")
     script.methods.work(ledger, scope, most=3)
     first = ledger.path.read_text()
     assert len(first.splitlines()) == 3
     told = script.table.table(ledger.cells(), scope)
-    assert "3 cells are computed, 18 are missing" in told
+    assert "3 cells are computed, 21 are missing" in told
     assert "(1 of 2 tried)" in told
     script.methods.work(ledger, scope)
     assert ledger.path.read_text().startswith(first)
     cells = ledger.cells()
-    assert len(cells) == len(ledger.path.read_text().splitlines()) == 21
+    assert len(cells) == len(ledger.path.read_text().splitlines()) == 24
     script.methods.work(ledger, scope)
-    assert len(capsys.readouterr().out.splitlines()) == 21
+    assert len(capsys.readouterr().out.splitlines()) == 24
     told = script.table.table(cells, scope)
-    assert "21 cells are computed, 0 are missing" in told
+    assert "24 cells are computed, 0 are missing" in told
     assert "### invented, 4 agents" in told
     script.table.draw(cells, scope, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 10_000
 
 
 def test_a_cell_shows_losses_and_what_it_cost(script, tmp_path):
-    scope = scope_of(script.plan, "base", "naive", "fedsa")
+    scope = scope_of(script.plan, "base", "naive", "fedsa", DUAL)
     ledger = script.cells.Ledger(tmp_path / "cells.jsonl")
-    script.methods.work(ledger, scope, most=3)
-    base, naive, fedsa = ledger.cells().values()
+    script.methods.work(ledger, scope, most=4)
+    base, naive, fedsa, dual = ledger.cells().values()
     assert script.plan.home(naive) < script.plan.home(base)
     assert script.plan.home(fedsa) < script.plan.home(base)
     assert script.plan.home(fedsa) != script.plan.away(fedsa)
     assert "shared" not in fedsa
+    assert dual["shared"] == naive["shared"]
+    assert script.plan.home(dual) < script.plan.home(naive)
     assert naive["product_error"][-1] > 0
     assert sum(fedsa["bytes_up"]) < 0.8 * sum(naive["bytes_up"])
     assert naive["rounds_cpu_s"] <= naive["cpu_s"]
