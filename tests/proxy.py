@@ -20,13 +20,24 @@ class Proxy:
         self.dialled = self.carried = 0
         self._whole, self._speaks = threading.Event(), threading.Event()
         self._ends: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
+        self.port = 0
+        self._listen()
         self.heal()
-        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _listen(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, args=[self._listener], daemon=True).start()
 
     def cut(self) -> None:
-        """Every connection ends, and others end as soon as they begin."""
+        """Nobody can dial, and every connection ends."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._hang_up()
+
+    def slam(self) -> None:
+        """Every connection ends, and others end as soon as they have begun."""
         self._whole.clear()
         self._hang_up()
 
@@ -36,12 +47,13 @@ class Proxy:
 
     def heal(self) -> None:
         """Bytes come through, those that waited first."""
+        if self._listener.fileno() < 0:
+            self._listen()
         self._whole.set()
         self._speaks.set()
 
     def close(self) -> None:
-        """Nobody can dial."""
-        self._listener.close()
+        """Nothing is left."""
         self.cut()
         self._speaks.set()
 
@@ -51,10 +63,10 @@ class Proxy:
                 end.shutdown(socket.SHUT_RDWR)
         self._ends.clear()
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         with suppress(OSError):
             while True:
-                near, _ = self._listener.accept()
+                near, _ = listener.accept()
                 self.dialled += 1
                 self._connect(near)
 

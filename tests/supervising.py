@@ -10,8 +10,8 @@ from llmagentos.agent import AgentJournal
 from llmagentos.engines.remote import RemoteEngine
 from tests.coded import AGENTS
 from tests.crash_points import AVERAGING, DESK, MEMORY, ROUNDS, SENDING, TRAINING, arm
+from tests.crashing import FORK, PATIENCE_S
 from tests.fault_worlds import World
-from tests.killing import FORK, PATIENCE_S
 from tests.organisations import BASE, Organisations
 from tests.posted import POLL_S, Post, post_of, serve
 

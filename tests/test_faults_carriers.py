@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import closing, nullcontext
@@ -107,6 +109,29 @@ def played(engine, folder, disturb):
     return bits(parts)
 
 
+GIVING_UP = """
+import threading, time
+from flwr.supernode import cli
+from llmagentos.engines.flower.guard import start_node
+
+def give_up():
+    threading.Thread(target=time.sleep, args=[600]).start()
+    raise ConnectionError("EOF occurred in violation of protocol")
+
+cli.flower_supernode = give_up
+start_node()
+"""
+
+
+def test_a_node_that_gives_up_ends_though_its_inner_server_goes_on():
+    pytest.importorskip("flwr")
+    words = [sys.executable, "-c", GIVING_UP]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "the SuperNode has given up" in done.stderr
+    assert "EOF occurred in violation of protocol" in done.stderr
+
+
 def test_a_cut_a_silence_and_a_slow_link_change_no_bit(flower, tmp_path, tried):
     engine, proxies = flower
     proxies["north"].bytes_per_s = 16_000
@@ -159,7 +184,7 @@ def is_node(program):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["cut", "hush"])
+@pytest.mark.parametrize("how", ["cut", "slam", "hush"])
 @pytest.mark.parametrize("seconds", [70, 200])
 def test_a_long_partition_changes_no_bit(flower, tmp_path, how, seconds, tried):
     engine, proxies = flower

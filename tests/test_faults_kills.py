@@ -39,7 +39,7 @@ WORLDS = {
 }
 
 
-@pytest.mark.parametrize("kills", [50, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [50, pytest.param(400, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", WORLDS)
 def test_a_run_that_is_killed_again_and_again_ends_as_the_undisturbed(
     place, name, kills, fault_seed, tried
@@ -57,7 +57,7 @@ def test_answers_that_come_twice_late_and_out_of_order_are_counted_once(place, n
     assert outcome(place / "haunted") == outcome(place / "calm")
 
 
-@pytest.mark.parametrize("runs", [3, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("runs", [3, pytest.param(30, marks=pytest.mark.slow)])
 def test_a_coordinator_and_agents_apart_are_all_killed_in_one_run(place, runs, fault_seed, tried):
     World(rounds_of(scaffold(), worlds.here, rounds=8), {}).play(place / "calm")
     organisations = Organisations(place / "keys", ROSTER, Walking())
@@ -68,7 +68,7 @@ def test_a_coordinator_and_agents_apart_are_all_killed_in_one_run(place, runs, f
         assert outcome(place / f"wild{run}") == outcome(place / "calm")
 
 
-@pytest.mark.parametrize("runs", [3, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("runs", [3, pytest.param(30, marks=pytest.mark.slow)])
 def test_without_rounds_they_end_as_a_replay_of_their_arrivals(place, runs, fault_seed, tried):
     organisations = Organisations(place / "keys", ROSTER, Walking())
     plan = {"strategy": fedbuff(), "rounds": 12, "buffer": 2}

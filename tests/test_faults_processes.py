@@ -16,8 +16,9 @@ from llmagentos.strategies import scaffold
 from tests import fault_worlds as worlds
 from tests.coded import AGENTS, ROSTER
 from tests.crash_points import ROUNDS
+from tests.crashing import ended
 from tests.fault_worlds import World, outcome, rounds_of
-from tests.killing import ended, killed
+from tests.killing import killed
 from tests.mortal import Mortal, secrets_of
 from tests.organisations import BASE, Organisations
 from tests.walking import Walking
