@@ -1,6 +1,6 @@
 """How long a message takes over Flower, there and back, by its size.
 
-    python benchmarks/carriage.py [--megabytes 0.01 1 8 40 100] [--repeats 3]
+    python benchmarks/carriage.py [--megabytes 0.01 8 40 100] [--repeats 2]
 
 A SuperLink with TLS, SuperNodes, and agents that answer at once with as many other random bytes:
 zeros would be carried for less, since Flower sends equal chunks once. One agent, and four that are
@@ -61,8 +61,8 @@ def spread(seconds: list[float]) -> str:
 def main() -> None:
     """Print a row a size."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--megabytes", type=float, nargs="+", default=[0.01, 1, 8, 40, 100])
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--megabytes", type=float, nargs="+", default=[0.01, 8, 40, 100])
+    parser.add_argument("--repeats", type=int, default=2)
     wanted = parser.parse_args()
     sizes = [int(1e6 * each) for each in wanted.megabytes]
     print(machine(0).replace(" 0 values in a vector;", ""), end="\n\n")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from engines import enrolled
+from contenders import enrolled
 from rows import PIECES, machine
 from wire import Made, Work
 

@@ -23,14 +23,16 @@ from llmagentos.messages import Task
 client, server = ClientApp(), ServerApp()
 
 
-def as_record(vector: Vector, layout: Layout) -> ArrayRecord:
-    """The adapter tensor by tensor, as PEFT's state dict has it."""
-    return ArrayRecord({name: Array(x) for name, x in layout.split(vector).items()})
+def as_record(vector: Vector, layout: Layout, named: bool) -> ArrayRecord:
+    """The adapter tensor by tensor, as PEFT's state dict has it, or in one array."""
+    tensors = layout.split(vector) if named else {"adapter": vector}
+    return ArrayRecord({name: Array(np.asarray(x)) for name, x in tensors.items()})
 
 
-def as_vector(record: ArrayRecord, layout: Layout) -> Vector:
+def as_vector(record: ArrayRecord, layout: Layout, named: bool) -> Vector:
     """All tensors in one vector, ``(d,)``."""
-    return np.concatenate([record[name].numpy().ravel() for name in layout.names])
+    names = layout.names if named else ("adapter",)
+    return np.concatenate([record[name].numpy().ravel() for name in names])
 
 
 class Timed(FedAvg):
@@ -58,12 +60,12 @@ def train(message: Message, context: Context) -> Message:
     work, agent = told_work(), str(context.node_config["agent"])
     hands = work.hands(agent)
     round_ = int(message.content["config"]["server-round"])
-    before = as_vector(message.content["arrays"], hands.layout)
+    before = as_vector(message.content["arrays"], hands.layout, work.named)
     plan = work.plan("plain")
     told, adapter = plan.settings["fit"], {"adapter": before}
     task = Task("plain", round_, "fit", agent, adapter, hands.layout, plan.seed, settings=told)
     ((update,),) = hands.trainer.fit([task])
-    arrays = as_record(before + update.vectors["delta"], hands.layout)
+    arrays = as_record(before + update.vectors["delta"], hands.layout, work.named)
     metrics = MetricRecord({"num-examples": update.weight})
     return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
 
@@ -73,8 +75,8 @@ def rounds(grid: Grid, _context: Context) -> None:
     """All rounds; the final adapter and the end of every round are left in the folder."""
     work, folder = told_work(), Path(os.environ[RESULT])
     hands, strategy = work.hands(), Timed(work.agents)
-    first = as_record(hands.first_state().adapter.vector, hands.layout)
+    first = as_record(hands.first_state().adapter.vector, hands.layout, work.named)
     final = strategy.start(grid, first, num_rounds=work.rounds, timeout=600).arrays
     with (folder / "part").open("wb") as file:
-        np.savez(file, ends=strategy.ends, adapter=as_vector(final, hands.layout))
+        np.savez(file, ends=strategy.ends, adapter=as_vector(final, hands.layout, work.named))
     (folder / "part").rename(folder / "found.npz")

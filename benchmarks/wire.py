@@ -65,6 +65,8 @@ class Work:
     steps: int = 1
     values: int = 0
     agents: int = 4
+    named: bool = True
+    """Whether plain Flower has an array for each tensor, as PEFT's state dict has, or one."""
 
     @property
     def settings(self) -> RunSettings:
@@ -87,7 +89,8 @@ class Work:
         """The rounds, and what the agents are told."""
         settings = self.settings
         told = {**asdict(settings.local), "steps_by_agent": {}, "codec": asdict(settings.codec)}
-        told |= {"horizon": self.rounds, "weighting": "examples", "aggregation": "fedavg"}
+        told |= {"horizon": self.rounds, "weighting": "examples", "strategy": "fedavg"}
+        told |= {"aggregation": settings.aggregation}
         return Plan(run, self.rounds, settings.seed, settings={"fit": told})
 
     def to_json(self) -> str:
@@ -150,7 +153,7 @@ class Made:
         """The agent's desk."""
         hands, home = self.work.hands(agent), self.home(agent)
         own, coordinator = read_key(home / "agent.key"), key_of(self.coordinator)
-        party = Party(agent, own, coordinator, hands.base, largest_task(hands.layout))
+        party = Party(agent, own, coordinator, hands.base, largest_task(hands.layout, 1))
         trainer = with_memory(hands.trainer, self.folder / "memory")
         examples = int(hands.roster[agent].examples)
         journal = AgentJournal(home / "journal")

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import accumulate
@@ -29,6 +29,11 @@ class LoraPair:
     rank: int
     alpha: float
     scale: float
+
+    @property
+    def module(self) -> str:
+        """The layer's own name, without those of what it is in."""
+        return self.a.split(".")[-3]
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,22 @@ class Layout:
         shapes = tuple(map(at_rank, self.names, self.shapes))
         return Layout(self.names, shapes, tuple(replace(pair, rank=rank) for pair in self.pairs))
 
+    def at(self, modules: Collection[str]) -> "Layout":
+        """The pairs at layers of these names alone."""
+        pairs = tuple(pair for pair in self.pairs if pair.module in modules)
+        kept = {name for pair in pairs for name in (pair.a, pair.b)}
+        shapes = {n: s for n, s in zip(self.names, self.shapes, strict=True) if n in kept}
+        return Layout(tuple(shapes), tuple(shapes.values()), pairs)
+
+    def within(self, other: "Layout") -> bool:
+        """Whether it is the other layout, or that with fewer modules or at a lower rank."""
+        ranks = {pair.rank for pair in self.pairs}
+        if self == other or len(ranks) != 1:
+            return self == other
+        (rank,), modules = ranks, {pair.module for pair in self.pairs}
+        lower = rank <= max((pair.rank for pair in other.pairs), default=0)
+        return lower and other.at(modules).ranked(rank) == self
+
     def fitting(self, vector: Vector) -> "Layout":
         """The layout at the rank that a vector has; all its tensors are factors."""
         assert len(self.roles) == len(self.names)
@@ -154,18 +175,20 @@ class Adapter:
 
 
 def refit(vector: Vector, layout: Layout, other: Layout) -> Vector:
-    """A ``(d,)`` vector at another rank: each tensor cut at its end, or continued with zeros.
+    """A ``(d,)`` vector in another layout: each tensor cut at its end, or continued with zeros.
 
-    Zeros beyond the rank leave every product as it is, and stay zero in training: where a row of A
-    and its column of B are zero, so are their gradients.
+    Tensors that only the other layout has are zero. Zeros beyond the rank leave every product as
+    it is, and stay zero in training: where a row of A and its column of B are zero, so are their
+    gradients.
     """
     if layout == other:
         return vector
     resized = np.zeros(other.size, np.float32)
     whole = layout.split(vector)
     for name, view in other.split(resized).items():
-        corner = tuple(map(slice, np.minimum(view.shape, whole[name].shape)))
-        view[corner] = whole[name][corner]
+        if name in whole:
+            corner = tuple(map(slice, np.minimum(view.shape, whole[name].shape)))
+            view[corner] = whole[name][corner]
     return resized
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 
-from llmagentos.errors import Damaged, QuorumError
+from llmagentos.errors import Damaged, QuorumError, Refused
 from llmagentos.federation import (
     ATTEMPTS,
     Federation,
@@ -48,6 +48,8 @@ def flush(
 ) -> tuple[ServerState, RoundReport]:
     """The next state: the first ``plan.buffer`` updates that wait are combined, and counted."""
     start, journal = parts.clock(), parts.journal
+    parts.engine.renew()
+    post.dismiss()
     fill(state, post, parts)
     members = sorted(journal.waiting()[: parts.plan.buffer], key=lambda a: a.update.agent)
     journal.decide(state.round, [answer.update.agent for answer in members])
@@ -126,6 +128,12 @@ class OpenTasks:
         fresh = [task for task in tasks if not journal.answered(task)]
         journal.ask(fresh)
         self.tasks |= {task.agent: task for task in fresh}
+
+    def dismiss(self) -> None:
+        """Whoever is enrolled no more has no task, and the journal says why."""
+        for agent in self.tasks.keys() - self._parts.engine.roster.keys():
+            refuse(self.tasks.pop(agent), Refused("it is enrolled no more"), self._parts.journal)
+            self._patience.again(agent)
 
     def receive(self) -> None:
         """What comes in next is in the journal, in the order in which it came."""

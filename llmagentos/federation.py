@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import ceil, fsum
 from typing import Any
@@ -82,11 +82,12 @@ def play_round(state: ServerState, parts: Federation) -> tuple[ServerState, Roun
     """
     start = parts.clock()
     strategy, journal = parts.strategy, parts.journal
+    parts.engine.renew()
     rng = generator(parts.plan.seed, "cohort", state.round)
     tasks = [task_for(a, "fit", state, parts) for a in strategy.sample(parts.engine.roster, rng)]
     ask(tasks, parts, awaited(len(tasks), parts))
-    members = decide(state.round, len(tasks), parts)
     asked = {task.agent: task for task in tasks}
+    members = decide(state.round, asked, parts)
     updates = weighted(members, asked, state.adapter, len(parts.engine.roster))
     advanced = strategy.advance(state, strategy.combine(state, updates))
     check_finite(advanced)
@@ -188,7 +189,7 @@ def ask(tasks: Sequence[Task], parts: Federation, enough: int | None = None) -> 
 def good(tasks: Sequence[Task], waiting: Mapping[str, Task], journal: Journal) -> int:
     """How many of the tasks, which are of one round and kind, have an answer that counts."""
     refused = journal.refusals(tasks[0].round, tasks[0].kind)
-    return len(tasks) - len(waiting) - len(refused)
+    return sum(task.agent not in waiting and task.agent not in refused for task in tasks)
 
 
 def awaited(asked: int, parts: Federation) -> int:
@@ -236,24 +237,25 @@ def refuse(task: Task, reason: Refused, journal: Journal) -> None:
     journal.refuse(task, str(reason))
 
 
-def decide(round_: int, asked: int, parts: Federation) -> list[Answer]:
-    """The updates that count in a round, fixed in the journal.
+def decide(round_: int, asked: Collection[str], parts: Federation) -> list[Answer]:
+    """The updates that count in a round, fixed in the journal: of agents that the round asks.
 
+    One that was revoked between its answer and a resume is none of them.
     Raises ``QuorumError`` when they are too few; the refused are then asked again on a resume.
     """
     journal, quorum = parts.journal, parts.plan.quorum
-    answers = journal.answers(round_, "fit")
+    answers = [a for a in journal.answers(round_, "fit") if a.update.agent in asked]
     members = journal.members(round_)
-    if members is not None:
+    if members is not None and set(members) <= set(asked):
         return [answer for answer in answers if answer.update.agent in members]
-    needed = fewest(asked, parts)
+    needed = fewest(len(asked), parts)
     if len(answers) < needed:
         refused = journal.refusals(round_, "fit")
         journal.forgive(round_)
         told = "; ".join(f"{agent!r}: {reason}" for agent, reason in refused.items())
         raise QuorumError(
-            f"round {round_}: {len(answers)} of {asked} updates count, server.quorum={quorum:g} "
-            f"and server.strategy want {needed}. Refused: {told}"
+            f"round {round_}: {len(answers)} of {len(asked)} updates count, "
+            f"server.quorum={quorum:g} and server.strategy want {needed}. Refused: {told}"
         )
     journal.decide(round_, [answer.update.agent for answer in answers])
     return answers
@@ -265,8 +267,8 @@ def weighted(
     """The deltas as rows in the order of their agents' names, with their shares.
 
     They are coded as the tasks asked, and mapped from their files; so is what came beside them. One
-    of another rank than the global adapter's becomes a row of its rank. ``enrolled`` agents could
-    have been drawn.
+    of another layout than the global adapter's becomes a row of that one, without a change where
+    the agent has no such layer. ``enrolled`` agents could have been drawn.
     """
     capped = cap_weights({a.update.agent: a.update.weight for a in answers})
     total = fsum(capped.values())
@@ -280,7 +282,13 @@ def weighted(
         metrics=[answer.update.metrics for answer in answers],
         beside={name: Step([row[name] for row, _ in rows], weights) for name in beside},
         share=len(answers) / enrolled,
+        lacking=[lacking(asked[answer.update.agent], anchor) for answer in answers],
     )
+
+
+def lacking(task: Task, anchor: Adapter) -> frozenset[str]:
+    """The tensors of the global adapter that the task's agent does not have."""
+    return frozenset(anchor.layout.names) - frozenset(task.layout.names)
 
 
 def rows_of(answer: Answer, task: Task, anchor: Adapter) -> tuple[dict[str, Row], float]:
@@ -291,4 +299,6 @@ def rows_of(answer: Answer, task: Task, anchor: Adapter) -> tuple[dict[str, Row]
         return rows, answer.squared_norm
     local = task.vectors["adapter"] + np.asarray(rows["delta"], np.float32)
     widened = refit(local, task.layout, anchor.layout) - anchor.vector
+    for name in lacking(task, anchor):
+        widened[anchor.layout.places[name]] = 0
     return {**rows, "delta": widened}, kernels.inspect(widened).squared_norm

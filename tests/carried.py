@@ -3,6 +3,7 @@
 import hashlib
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,8 @@ class Clerk:
                     os.kill(os.getpid(), signal.SIGKILL)
                 case b"die once" if not self.died(agent):
                     os.kill(os.getpid(), signal.SIGKILL)
+                case b"work":
+                    time.sleep(60)
                 case b"echo":
                     return bytes(range(256)) * 2**15
                 case b"who":

@@ -1,6 +1,8 @@
 """The faults that a test run has injected, counted by kind and told at its end."""
 
+import tempfile
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +29,19 @@ def fault_seed(request):
 def tried(request):
     """Faults by kind; a test adds one for each that it has injected and survived."""
     return request.config.stash[TRIED]
+
+
+IN_MEMORY = Path("/dev/shm")
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A folder, in memory where there is such a place: a kill loses nothing that was written."""
+    if not IN_MEMORY.is_dir():
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
+        yield Path(folder)
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -8,7 +8,9 @@ from pathlib import Path
 from llmagentos.agent import AgentJournal
 from llmagentos.journal import Journal
 
+FORK = multiprocessing.get_context("fork")
 SERVER = multiprocessing.get_context("forkserver")
+PATIENCE_S = 60
 SERVER.set_forkserver_preload(["llmagentos.recipes.running", "tests.crashing"])
 
 
@@ -29,6 +31,47 @@ def arm(countdown, number=signal.SIGKILL):
         setattr(os, name, counted(getattr(os, name)))
     for journal in (Journal, AgentJournal):
         journal._execute = counted(journal._execute)
+
+
+def ended(work, *args) -> int:
+    """How a fork of this process ends that does the work; negative is the signal that ended it."""
+    process = FORK.Process(target=work, args=args)
+    process.start()
+    process.join(PATIENCE_S)
+    if process.exitcode is None:
+        process.kill()
+        raise TimeoutError(f"{work.__name__}{args} goes on for more than {PATIENCE_S} s")
+    return process.exitcode
+
+
+def armed(countdown, work, *args):
+    """Do the work in a process that is killed at its write of that number."""
+    arm(countdown)
+    work(*args)
+
+
+def kills_survived(folder, play, *args, stride):
+    """How many kills, one at every ``stride``-th write, change nothing of what a play comes to.
+
+    ``play(folder, *args)`` plays to the end from wherever it was, and returns what it came to.
+    """
+    expected = play(folder / "undisturbed", *args)
+    kills, exitcode = 0, -signal.SIGKILL
+    while exitcode != 0:
+        killed = folder / f"after{kills}"
+        exitcode = ended(armed, kills * stride, play, killed, *args)
+        assert exitcode in (0, -signal.SIGKILL)
+        assert play(killed, *args) == expected
+        kills += exitcode != 0
+    return kills
+
+
+def final_bits(folder):
+    """The last state in a journal, bit for bit, and the reports but for their seconds."""
+    with Journal(folder) as journal:
+        reports = [{**report, "seconds": 0} for report in journal.reports()]
+        vectors = journal.state().vectors()
+        return {name: vector.tobytes() for name, vector in vectors.items()}, reports
 
 
 def tune(words, countdown=None, number=signal.SIGKILL):

@@ -10,7 +10,8 @@ from typing import Any
 from llmagentos import asynchrony, federation
 from llmagentos.aggregation import in_one
 from llmagentos.codecs import unpack
-from llmagentos.engines import InProcessEngine, Reply, with_memory
+from llmagentos.engines import InProcessEngine, with_memory
+from llmagentos.engines.carrier import Parcel
 from llmagentos.engines.flower.tray import Tray
 from llmagentos.federation import Federation
 from llmagentos.journal import Journal
@@ -24,7 +25,8 @@ from tests.crash_points import Point
 from tests.organisations import Direct, Organisations
 from tests.walking import Walking
 
-SGD = {**asdict(LocalSettings(steps=3, batch=4, lr=0.1, optimizer="sgd")), "aggregation": "fedavg"}
+SGD = LocalSettings(steps=3, batch=4, lr=0.1, optimizer="sgd")
+FIT = {**asdict(SGD), "strategy": "fedavg", "aggregation": "naive"}
 EVALUATE = {"rows": 8, "batch": 4}
 Points = Mapping[str, Point]
 
@@ -65,7 +67,7 @@ def rounds_of(strategy, engine, codec="int8", rounds=4, **plan):
     """The parts of a run over three hundred values whose agents walk home."""
 
     def parts(path):
-        told = {"fit": {**SGD, "codec": CODECS[codec]}, "evaluate": EVALUATE}
+        told = {"fit": {**FIT, "codec": CODECS[codec]}, "evaluate": EVALUATE}
         made = coded.federation(path / "journal", codec, rounds=rounds, settings=told, **plan)
         return replace(made, strategy=strategy, engine=engine(path))
 
@@ -88,49 +90,49 @@ def here(path):
     return InProcessEngine(with_memory(Walking(), path / "agents"), ROSTER)
 
 
-class Haunted(InProcessEngine):
-    """Answers in random order, some twice, and with some of all that was ever answered before.
+class Echoes:
+    """All that was ever answered in a run, which outlives the processes that heard it."""
 
-    What it has heard outlives the process.
-    """
+    def __init__(self, run: Path) -> None:
+        self.heard = Tray(run / "heard")
+        self.random = Random(len(self.heard.names()))
+
+    def among(self, fresh):
+        """What has just come in random order, with up to three that came before, or twice."""
+        for number, (agent, body) in enumerate(fresh, len(self.heard.names())):
+            self.heard.put(f"{number:06}.{agent}", body)
+        names = self.heard.names()
+        mixed = fresh + [self.again(name) for name in self.random.sample(names, min(len(names), 3))]
+        self.random.shuffle(mixed)
+        return mixed
+
+    def again(self, name):
+        return Parcel(name.split(".")[1], self.heard.read(name))
+
+
+class Haunted(InProcessEngine):
+    """Answers everything at once, among echoes."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(with_memory(Walking(), path / "agents"), ROSTER)
-        self.heard = Tray(path / "heard")
-        self.random = Random(len(self.heard.names()))
+        self.echoes = Echoes(path)
 
     def poll(self, timeout_s=None):
         fresh = []
         while self._tasks:
             fresh += super().poll()
-        for number, (agent, body) in enumerate(fresh, len(self.heard.names())):
-            self.heard.put(f"{number:06}.{agent}", body)
-        names = self.heard.names()
-        replies = fresh + [self.again(name) for name in self.random.sample(names, len(names) // 2)]
-        self.random.shuffle(replies)
-        return replies
-
-    def again(self, name):
-        return Reply(name.split(".")[1], self.heard.read(name))
+        return self.echoes.among(fresh)
 
 
 class HauntedPost(Direct):
-    """The same of sealed answers on their way from desks."""
+    """Carries sealed answers among echoes."""
 
     def __init__(self, path, answers):
         super().__init__(answers)
-        self.heard = Tray(path / "heard")
-        self.random = Random(len(self.heard.names()))
+        self.echoes = Echoes(path)
 
     def poll(self, timeout_s=None):
-        fresh = super().poll()
-        for number, (agent, body) in enumerate(fresh, len(self.heard.names())):
-            self.heard.put(f"{number:06}.{agent}", body)
-        names = self.heard.names()
-        late = self.random.sample(names, min(len(names), 3))
-        parcels = fresh + [Reply(name.split(".")[1], self.heard.read(name)) for name in late]
-        self.random.shuffle(parcels)
-        return parcels
+        return self.echoes.among(super().poll())
 
 
 def at_desks(keys: Path):

@@ -1,7 +1,6 @@
 """Runs that are killed again and again at named points, until they end by themselves."""
 
 import json
-import multiprocessing
 import shutil
 import signal
 from collections import Counter
@@ -10,10 +9,8 @@ from pathlib import Path
 from random import Random
 
 from tests.crash_points import arm, count
+from tests.crashing import ended
 from tests.fault_worlds import Points, World, outcome
-
-FORK = multiprocessing.get_context("fork")
-PATIENCE_S = 60
 
 
 class Kills:
@@ -66,17 +63,6 @@ class Kills:
             name = self.random.choice(sorted(self.points))
             visit = self.random.randrange(1 + visits[name] // 2)
         return done
-
-
-def ended(work, *args) -> int:
-    """How a process of its own ends that does the work; negative is the signal that ended it."""
-    process = FORK.Process(target=work, args=args)
-    process.start()
-    process.join(PATIENCE_S)
-    if process.exitcode is None:
-        process.kill()
-        raise TimeoutError(f"{work.__name__}{args} goes on for more than {PATIENCE_S} s")
-    return process.exitcode
 
 
 def counted(world: World, run: Path, points: Points) -> None:

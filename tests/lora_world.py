@@ -75,11 +75,11 @@ def first_state():
     return ServerState(1, Adapter(LAYOUT, initial_vector(LAYOUT, 0)))
 
 
-def settings_of(method, *, codec=None, ranks=None, **server):
+def settings_of(method, *, codec=None, ranks=None, modules=None, **server):
     made = RunSettings(
         aggregation=method,
         codec=CodecSettings(**(codec or {})),
-        lora=LoraSettings(rank=3, ranks=ranks or {}),
+        lora=LoraSettings(rank=3, ranks=ranks or {}, modules=modules or {}),
     )
     return replace(made, server=replace(made.server, **server))
 

@@ -10,10 +10,10 @@ from llmagentos.agent import AgentJournal
 from llmagentos.engines.remote import RemoteEngine
 from tests.coded import AGENTS
 from tests.crash_points import AVERAGING, DESK, MEMORY, ROUNDS, SENDING, TRAINING, arm
+from tests.crashing import FORK, PATIENCE_S
 from tests.fault_worlds import World
-from tests.killing import FORK, PATIENCE_S
 from tests.organisations import BASE, Organisations
-from tests.posted import Post, post_of, serve
+from tests.posted import POLL_S, Post, post_of, serve
 
 SERVER = "coordinator"
 TABLES = {SERVER: ROUNDS | AVERAGING, "agent": TRAINING | MEMORY | DESK | SENDING}
@@ -50,16 +50,13 @@ class Supervisor:
         self.tried: Counter[str] = Counter()
 
     def play(self, run: Path) -> Counter[str]:
-        """The kills of a run that was played to its end."""
+        """The kills of a run that was played to its end, with nothing left to answer."""
         alive = {who: self.born(who, run) for who in (SERVER, *AGENTS)}
+        post = Post(post_of(run), AGENTS)
         try:
-            while alive[SERVER].exitcode != 0:
-                sentinels = {process.sentinel: who for who, process in alive.items()}
-                dead = [sentinels[found] for found in wait(sentinels, PATIENCE_S)]
-                assert dead, f"nobody goes on in {run}"
-                for who in dead:
-                    alive[who].join()
-                    alive[who] = self.buried(who, alive[who], run)
+            while SERVER in alive or any(tray.names() for tray in post.tasks.values()):
+                for who in self.dead(alive):
+                    self.bury(who, alive, run)
         finally:
             for process in alive.values():
                 process.kill()
@@ -67,6 +64,22 @@ class Supervisor:
         for agent in AGENTS:
             AgentJournal(run / "agents" / agent / "journal").close()
         return self.tried
+
+    def dead(self, alive) -> list[str]:
+        """Who has died; waits for the first of them while the run goes on."""
+        sentinels = {process.sentinel: who for who, process in alive.items()}
+        found = wait(sentinels, PATIENCE_S if SERVER in alive else POLL_S)
+        assert found or SERVER not in alive, "nobody goes on"
+        return [sentinels[sentinel] for sentinel in found]
+
+    def bury(self, who: str, alive, run: Path) -> None:
+        """Who was killed has another life; a coordinator that has ended the run has none."""
+        process = alive.pop(who)
+        process.join()
+        if (who, process.exitcode) != (SERVER, 0):
+            assert process.exitcode == -signal.SIGKILL
+            self.tried[self.ends[who]] += 1
+            alive[who] = self.born(who, run)
 
     def born(self, who: str, run: Path):
         """Another life; every second one of an agent answers once before it may end.
@@ -90,11 +103,3 @@ class Supervisor:
         name = self.random.choice(sorted(TABLES[whom]))
         self.ends[who] = f"{whom} killed, all apart: {name}"
         return TABLES[whom][name], self.random.randrange(3)
-
-    def buried(self, who: str, process, run: Path):
-        """The next life of who was killed; a coordinator that has ended the run stays as it is."""
-        if who == SERVER and process.exitcode == 0:
-            return process
-        assert process.exitcode == -signal.SIGKILL
-        self.tried[self.ends[who]] += 1
-        return self.born(who, run)

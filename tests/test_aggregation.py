@@ -28,6 +28,7 @@ from tests.lora_world import (
 from tests.quadratics import Shuffled
 
 EXACT = [name for name, method in METHODS.items() if method.exact == "exact"]
+WITH_MODULES = [name for name, method in METHODS.items() if method.modules]
 RANKED = [name for name, method in METHODS.items() if method.ranks]
 A, B = LAYOUT.part("A"), LAYOUT.part("B")
 
@@ -272,6 +273,78 @@ def test_agents_of_unequal_ranks_get_and_send_what_fits_them(tmp_path, method):
     assert parts.journal.state().adapter.layout == LAYOUT
 
 
+MODULES = {"east": ["layer0", "layer1"], "north": ["layer1"]}
+"""Nobody has layer2 but south."""
+
+
+def moved(tasks):
+    """What every agent's training leaves, by agent and tensor."""
+    return {
+        task.agent: task.layout.split(
+            task.vectors["adapter"] + Homing().update(task).vectors["delta"]
+        )
+        for task in tasks
+        if task.kind == "fit"
+    }
+
+
+@pytest.mark.parametrize("method", WITH_MODULES)
+def test_agents_get_and_send_the_layers_that_they_have(tmp_path, method):
+    trainer, settings = Homing(), settings_of(method, modules=MODULES, ranks={"north": 2})
+    reports, parts = played(tmp_path, method, trainer=trainer, settings=settings)
+    for task in trainer.seen:
+        known = MODULES.get(task.agent, ["layer0", "layer1", "layer2"])
+        assert {name.split(".")[0] for name in task.layout.names} == set(known)
+    for report in reports:
+        assert report.refused == {}
+        sizes = report.bytes_by_agent
+        assert sizes["north"] < sizes["east"] < sizes["south"]
+    assert parts.journal.state().adapter.layout == LAYOUT
+
+
+def test_a_layer_is_averaged_over_the_agents_that_have_it(tmp_path):
+    trainer, settings = Homing(), settings_of("zero_pad", modules=MODULES)
+    played(tmp_path / "all", "zero_pad", trainer=trainer, settings=settings, rounds=1)
+    found = Journal(tmp_path / "all").state().adapter
+    local = moved(trainer.seen)
+    for name in LAYOUT.names:
+        mean = np.mean([own[name] for own in local.values() if name in own], axis=0)
+        np.testing.assert_allclose(found[name], mean, atol=1e-6)
+
+
+def test_flexlora_takes_the_best_of_the_mean_over_the_agents_that_have_a_layer(tmp_path):
+    trainer, settings = Homing(), settings_of("flexlora", modules=MODULES)
+    played(tmp_path / "all", "flexlora", trainer=trainer, settings=settings, rounds=1)
+    found = Journal(tmp_path / "all").state().adapter
+    local = moved(trainer.seen)
+    for pair, product in zip(LAYOUT.pairs, factors_of(LAYOUT, found.vector), strict=True):
+        having = [own for own in local.values() if pair.a in own]
+        mean = np.mean([pair.scale * own[pair.b] @ own[pair.a] for own in having], axis=0)
+        rest = np.linalg.svd(mean, compute_uv=False)[3:]
+        missed = np.linalg.norm(product.dense() - mean)
+        assert missed == pytest.approx(np.linalg.norm(rest), abs=1e-5)
+
+
+@pytest.mark.parametrize("method", WITH_MODULES)
+def test_a_layer_that_nobody_has_stays_as_it_is(tmp_path, method):
+    settings = settings_of(method, modules={**MODULES, "south": ["layer1"]})
+    reports, parts = played(tmp_path, method, settings=settings)
+    first, last = first_state().adapter, parts.journal.state().adapter
+    for factor in "AB":
+        name = f"layer2.lora_{factor}.weight"
+        assert first[name].tobytes() == last[name].tobytes()
+    assert all(report.product_error < 1 for report in reports)
+
+
+@pytest.mark.parametrize("method", WITH_MODULES)
+def test_layers_that_all_have_change_no_bit(tmp_path, method):
+    modules = {agent: ["layer0", "layer1", "layer2"] for agent in AGENTS}
+    settings = settings_of(method, modules=modules)
+    _, named = played(tmp_path / "named", method, settings=settings)
+    _, plain = played(tmp_path / "plain", method)
+    assert bits(named.journal.state()) == bits(plain.journal.state())
+
+
 def test_flexlora_gives_every_agent_the_best_product_of_its_rank(tmp_path):
     settings = settings_of("flexlora", ranks={"east": 1, "south": 2})
     trainer = Homing()
@@ -319,6 +392,11 @@ WRONG = [
     ("fedex", {"lr": 0.5}, {}, r"with lr=0\.5.*use fedavg with lr 1, or aggregation naive, ffa"),
     ("ffa", {"strategy": "fedbuff"}, {}, r"server\.strategy='fedbuff': aggregation 'ffa' goes"),
     ("naive", {}, {"ranks": {"east": 2}}, r"lora\.ranks=.*use zero_pad, hetlora, flora, flexlora"),
+    *(
+        (name, {}, {"modules": {"east": ["layer0"]}}, r"lora\.modules=.*use zero_pad, flexlora, of")
+        for name in METHODS
+        if not METHODS[name].modules
+    ),
     ("fedsvd", {}, {"codec": {"name": "int8"}}, r"codec\.error_feedback=True.*set it to false"),
 ]
 

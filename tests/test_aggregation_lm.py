@@ -88,6 +88,30 @@ def test_a_lower_rank_in_a_wider_model_is_trained_as_in_one_of_its_own():
     assert np.linalg.norm(found - expected) < 1e-4 * np.linalg.norm(expected)
 
 
+def test_fewer_modules_in_a_wider_model_are_trained_as_in_one_of_their_own():
+    wide, narrow = trainer(), trainer(target_modules=["q_proj"])
+    own = wide.layout.at(["q_proj"])
+    assert own == narrow.layout
+    task = fit_task(own, adapter=start_of(own), optimizer="sgd", lr=0.5)
+    expected = delta(narrow, task)
+    other = fit_task(wide.layout, agent="south", optimizer="sgd", lr=0.5)
+    (together,) = CohortTrainer(wide, 4).fit([task, other])
+    for moved in (delta(wide, task), together[0].vectors["delta"]):
+        assert moved.shape == (own.size,)
+        assert np.linalg.norm(moved - expected) < 1e-4 * np.linalg.norm(expected)
+
+
+def test_a_residual_of_fewer_modules_is_beside_those_alone():
+    wide, narrow = trainer(), trainer(target_modules=["q_proj"])
+    own = narrow.layout
+    vectors = {"adapter": start_of(own), "residual": residual_of(own, 3)}
+    losses = []
+    for training in (wide, narrow):
+        task = replace(evaluate_task(own), layout=own, vectors=vectors)
+        losses.append(training.evaluate(task).metrics["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
 @torch.no_grad()
 def test_a_residual_beside_the_base_is_an_adapter_of_a_higher_rank():
     model, grown = tiny_peft(rank=4, alpha=8.0), tiny_peft(rank=7, alpha=14.0)

@@ -58,6 +58,8 @@ def test_a_private_factor_stays_in_the_agents_own_folder_and_measures_as_the_run
         found = json.loads(again.read_text())["silos"][agent]["loss"]
         assert found == pytest.approx(summary["after"][agent]["loss"], rel=1e-5)
         assert found < summary["before"][agent]["loss"]
+        assert summary["personal"][agent][agent] == pytest.approx(found, rel=1e-5)
+        assert summary["personal"][agent].keys() == set(AGENTS)
 
 
 @pytest.mark.parametrize(("method", "point"), [("rolora", 90), ("fedsa", 130), ("fedex", 150)])
@@ -78,9 +80,27 @@ def test_agents_of_unequal_ranks_train_together(tmp_path):
         assert np.isfinite(line["loss"])
 
 
+@pytest.mark.parametrize("method", ["ditto", "dual"])
+def test_agents_of_unequal_modules_train_together_and_publish_what_they_have(tmp_path, method):
+    words = ["--lora.modules", "{city: [q_proj]}", "--personal.method", method]
+    folder = played(tmp_path, "zero_pad", *words)
+    for line in metrics(folder):
+        assert line["bytes_by_agent"]["city"] < line["bytes_by_agent"]["factory"]
+        assert np.isfinite(line["loss"])
+    place, again = folder / "personal" / folder_name("city"), tmp_path / "again.json"
+    words = ["--adapter", str(place), "--config", str(folder / "settings.yaml")]
+    assert evaluate.main([*words, "--rows", "4", "--json", str(again)]) == 0
+    found = json.loads(again.read_text())["silos"]["city"]["loss"]
+    assert found == pytest.approx(summary_of(folder)["after"]["city"]["personal_loss"], rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (
+            ["--lora.modules", "{city: [o_proj]}", "--aggregation", "zero_pad"],
+            "lora.modules.city=['o_proj']: lora.target_modules adapts q_proj, v_proj",
+        ),
         (
             ["--lora.ranks", "{nobody: 2}", "--aggregation", "flora"],
             "lora.ranks.nobody=2: the",

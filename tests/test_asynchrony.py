@@ -1,7 +1,5 @@
 """Runs without common rounds: what counts how much, in which order, and after which accident."""
 
-import multiprocessing
-import signal
 from dataclasses import replace
 
 import numpy as np
@@ -11,18 +9,16 @@ from llmagentos import asynchrony
 from llmagentos.engines import InProcessEngine, PacedEngine
 from llmagentos.errors import QuorumError
 from llmagentos.federation import run
-from llmagentos.journal import Journal
 from llmagentos.memory import folder_name
 from llmagentos.strategies import Step, fedasync, fedavg, fedbuff
 from llmagentos.strategies.asynchronous import discount
 from tests.coded import AGENTS
 from tests.coded import federation as coded_federation
-from tests.crashing import arm
+from tests.crashing import final_bits, kills_survived
 from tests.quadratics import CURVATURE, ROSTER, Quadratic, agents, federation
 from tests.quadratics import first_state as at_five
 from tests.replaying import Replayed, arrivals
 
-FORK = multiprocessing.get_context("fork")
 SLOW = {"north": 1.0, "south": 10.0}
 
 
@@ -122,16 +118,8 @@ def longer(parts, rounds):
     return replace(parts, plan=replace(parts.plan, rounds=rounds))
 
 
-def final_bits(folder):
-    with Journal(folder) as journal:
-        reports = [{**report, "seconds": 0} for report in journal.reports()]
-        return {n: v.tobytes() for n, v in journal.state().vectors().items()}, reports
-
-
-def play(folder, strategy, killed_at=None):
+def play(folder, strategy):
     """Six flushes of two of three agents, coded with feedback, in the order of a queue."""
-    if killed_at is not None:
-        arm(killed_at)
     parts = coded_federation(folder, "int8", rounds=6, buffer=2)
     for _ in asynchrony.run(replace(parts, strategy=strategy)):
         parts.journal.forget(updates=True)
@@ -141,21 +129,10 @@ def play(folder, strategy, killed_at=None):
 
 @pytest.mark.parametrize("strategy", [fedbuff(), fedasync()], ids=["fedbuff", "fedasync"])
 def test_resume_after_a_kill_is_bit_identical(tmp_path, strategy):
-    expected = play(tmp_path / "undisturbed", strategy)
-    stale = [set(report["staleness"].values()) for report in expected[1]]
+    _, reports = play(tmp_path / "calm", strategy)
+    stale = [set(report["staleness"].values()) for report in reports]
     assert max(max(found) for found in stale) > 0
-    kills, point, exitcode = 0, 0, None
-    while exitcode != 0:
-        folder = tmp_path / f"at{point}"
-        process = FORK.Process(target=play, args=(folder, strategy, point))
-        process.start()
-        process.join()
-        exitcode = process.exitcode
-        assert exitcode in (0, -signal.SIGKILL)
-        assert play(folder, strategy) == expected
-        kills += exitcode != 0
-        point += 17
-    assert kills > 5
+    assert kills_survived(tmp_path, play, strategy, stride=17) > 5
 
 
 def test_a_replay_of_the_journaled_arrivals_gives_the_same_bits(tmp_path):

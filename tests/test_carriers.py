@@ -156,16 +156,25 @@ def use_and_die(name, folder):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def work_and_die(name, folder):
+    carrier = CARRIERS[name](folder)
+    process_of(carrier, "north")
+    carrier.send("north", b"work")
+    time.sleep(1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @pytest.mark.parametrize("name", CARRIERS)
 def test_close_leaves_no_process_behind(name, tmp_path, monkeypatch):
     monkeypatch.setenv("CARRIER", str(tmp_path))
     assert exit_code(use_and_close, name, tmp_path) == 0
 
 
+@pytest.mark.parametrize("use", [use_and_die, work_and_die])
 @pytest.mark.parametrize("name", CARRIERS)
-def test_everything_ends_when_the_server_is_killed(name, tmp_path, monkeypatch):
+def test_everything_ends_when_the_server_is_killed(name, use, tmp_path, monkeypatch):
     monkeypatch.setenv("CARRIER", str(tmp_path))
-    assert exit_code(use_and_die, name, tmp_path) == -signal.SIGKILL
+    assert exit_code(use, name, tmp_path) == -signal.SIGKILL
     end = time.monotonic() + 30
     while marked(str(tmp_path)) and time.monotonic() < end:
         time.sleep(0.1)

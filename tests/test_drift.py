@@ -1,8 +1,6 @@
 """SCAFFOLD, FedDyn and FedNova: what agents do to the mean is put right, and nothing gets lost."""
 
-import multiprocessing
 import shutil
-import signal
 from dataclasses import replace
 
 import numpy as np
@@ -11,13 +9,11 @@ import pytest
 from llmagentos.codecs import pack, unpack
 from llmagentos.engines import InProcessEngine
 from llmagentos.federation import run
-from llmagentos.journal import Journal
 from llmagentos.memory import folder_name
 from llmagentos.strategies import Step, draw, fedavg, feddyn, fednova, scaffold
-from tests.crashing import arm
+from tests.crashing import final_bits, kills_survived
 from tests.quadratics import CURVATURE, ROSTER, Quadratic, agents, federation, first_state
 
-FORK = multiprocessing.get_context("fork")
 BEST = 0.8
 """Where the mean of the two quadratics is least; FedAvg ends at 0.604126."""
 TEN = {"steps": 10}
@@ -169,16 +165,8 @@ def test_an_agent_that_lost_what_the_server_counts_on_says_so(tmp_path, strategy
     assert "has lost what the agent kept after round 1" in refused["south"]
 
 
-def final_bits(folder):
-    with Journal(folder) as journal:
-        reports = [{**report, "seconds": 0} for report in journal.reports()]
-        return {n: v.tobytes() for n, v in journal.state().vectors().items()}, reports
-
-
-def play(folder, strategy, killed_at=None):
-    """Four rounds with a lossy codec; this process is killed before the write of that number."""
-    if killed_at is not None:
-        arm(killed_at)
+def play(folder, strategy):
+    """Four rounds with a lossy codec."""
     told = {**TEN, "codec": {"name": "bf16"}}
     parts = federation(folder, strategy=strategy, fit=told, rounds=4)
     for _ in run(parts):
@@ -191,19 +179,7 @@ def play(folder, strategy, killed_at=None):
     "strategy", [scaffold(), feddyn(), fednova()], ids=["scaffold", "feddyn", "fednova"]
 )
 def test_resume_after_a_kill_is_bit_identical(tmp_path, strategy):
-    expected = play(tmp_path / "undisturbed", strategy)
-    kills, point, exitcode = 0, 0, None
-    while exitcode != 0:
-        folder = tmp_path / f"at{point}"
-        process = FORK.Process(target=play, args=(folder, strategy, point))
-        process.start()
-        process.join()
-        exitcode = process.exitcode
-        assert exitcode in (0, -signal.SIGKILL)
-        assert play(folder, strategy) == expected
-        kills += exitcode != 0
-        point += 11
-    assert kills > 10
+    assert kills_survived(tmp_path, play, strategy, stride=11) > 10
 
 
 def test_what_a_correction_keeps_and_what_a_codec_owes_do_not_touch(tmp_path):

@@ -1,9 +1,6 @@
 """What a codec has lost is sent later, once, and survives crashes and rounds that do not count."""
 
-import json
 import logging
-import multiprocessing
-import signal
 from dataclasses import replace
 
 import numpy as np
@@ -19,24 +16,15 @@ from llmagentos.messages import Task, answer
 from llmagentos.seeds import generator
 from llmagentos.settings import CodecSettings
 from tests.coded import AGENTS, CODECS, SIZE, Homing, Resting, federation
-from tests.crashing import arm
+from tests.crashing import final_bits, kills_survived
 from tests.quadratics import Shuffled, layout_of_size
 
-FORK = multiprocessing.get_context("fork")
 EVERY = pytest.mark.parametrize("codec", CODECS)
 LOSSY = pytest.mark.parametrize("codec", ["bf16", "fp16", "int8", "top_k"])
 
 
-def final_bits(folder):
-    with Journal(folder) as journal:
-        reports = [{**report, "seconds": 0} for report in journal.reports()]
-        return journal.state().adapter.vector.tobytes(), json.dumps(reports)
-
-
-def play(folder, codec, killed_at=None, **parts):
-    """Play three rounds; kill this process before the write of that number."""
-    if killed_at is not None:
-        arm(killed_at)
+def play(folder, codec, **parts):
+    """Three rounds."""
     made = federation(folder, codec, **parts)
     for _ in run(made):
         made.journal.forget(updates=True)
@@ -63,19 +51,7 @@ def test_zero_deltas_leave_the_adapter(tmp_path, codec):
 
 @EVERY
 def test_resume_after_a_kill_is_bit_identical(tmp_path, codec):
-    expected = play(tmp_path / "undisturbed", codec)
-    kills, point, exitcode = 0, 0, None
-    while exitcode != 0:
-        folder = tmp_path / f"at{point}"
-        process = FORK.Process(target=play, args=(folder, codec, point))
-        process.start()
-        process.join()
-        exitcode = process.exitcode
-        assert exitcode in (0, -signal.SIGKILL)
-        assert play(folder, codec) == expected
-        kills += exitcode != 0
-        point += 23
-    assert kills > 3
+    assert kills_survived(tmp_path, play, codec, stride=23) > 3
 
 
 @LOSSY

@@ -1,10 +1,10 @@
 """What a method sends down: what has changed since an agent was last there, at its own rank."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from llmagentos.adapter import Part, Vector, refit
+from llmagentos.adapter import Layout, Part, Vector, refit
 from llmagentos.aggregation.methods import Method
 from llmagentos.aggregation.residual import chapters, made_in
 from llmagentos.state import ServerState
@@ -13,7 +13,7 @@ from llmagentos.strategies import Dispatch
 
 @dataclass(frozen=True)
 class Dispatching:
-    """The ``share`` of a method that trains a part, keeps a residual or fits to ranks.
+    """The ``share`` of a method that trains a part, keeps a residual or fits to an agent.
 
     An agent that the last round counted gets what that round has changed, and remembers the rest.
     Every other one, a late or a returning one, gets all.
@@ -22,15 +22,15 @@ class Dispatching:
     method: Method
     ranks: Mapping[str, int]
     """Ranks by agent; the global adapter's for all others."""
+    modules: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """Names of adapted layers by agent; all of them for all others."""
 
     def __call__(
         self, state: ServerState, vectors: Mapping[str, Vector], agent: str, receipt: int | None
     ) -> Dispatch:
         """What the agent gets in the state's round, if ``receipt`` last counted it."""
         whole = state.adapter
-        layout = whole.layout
-        if agent in self.ranks:
-            layout = layout.ranked(self.ranks[agent])
+        layout = self._layout(whole.layout, agent)
         recent = receipt is not None and receipt == state.round - 1
         given = self._given(state.round, receipt, recent=recent)
         residuals = chapters(state.extra)
@@ -41,6 +41,12 @@ class Dispatching:
             layout,
             self._told(state.round, given, residuals),
         )
+
+    def _layout(self, layout: Layout, agent: str) -> Layout:
+        """What the agent has of the global adapter's layout."""
+        if agent in self.modules:
+            layout = layout.at(self.modules[agent])
+        return layout.ranked(self.ranks[agent]) if agent in self.ranks else layout
 
     def _given(self, round_: int, receipt: int | None, *, recent: bool) -> Part:
         """The part that the agent does not have: what it keeps for itself, it has at any time."""

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from llmagentos.adapter import Vector, initial_vector
-from llmagentos.aggregation.locals import local_factors
+from llmagentos.aggregation.locals import local_layers
 from llmagentos.aggregation.methods import Method
-from llmagentos.aggregation.residual import chapters, extended, rank_of, vector_of
+from llmagentos.aggregation.residual import chapters, extended, factors_of, rank_of, vector_of
 from llmagentos.aggregation.rules import Merged, Rule, hetlora_shares
 from llmagentos.state import ServerState
 from llmagentos.strategies import Step
@@ -24,14 +24,23 @@ class Merge:
     """Seed of the adapters that start afresh."""
 
     def __call__(self, state: ServerState, step: Step) -> ServerState:
-        """The state after a round whose updates are the rows of the step."""
+        """The state after a round whose updates are the rows of the step.
+
+        A layer that none of their agents has stays as it is.
+        """
         step.mean()  # notices a row that has changed on the disk
         layout = state.adapter.layout
         sent = self.method.sent_in(state.round)
         rank, shares = rank_of(layout), step.weights
         if self.method.by_norm:
-            shares = hetlora_shares(local_factors(state, step, sent), shares)
-        merged = [self.rule(layer, shares, rank) for layer in local_factors(state, step, sent)]
+            layers = local_layers(state, step, sent, shares)
+            shares = hetlora_shares((layer.local for layer in layers), shares)
+        before = factors_of(layout, state.adapter.vector)
+        layers = local_layers(state, step, sent, shares)
+        merged = [
+            self.rule(*layer, rank) if layer.local else Merged(pair)
+            for layer, pair in zip(layers, before, strict=True)
+        ]
         moved = state.advanced(self._vector(state, merged))
         return replace(moved, extra=self._extra(state, merged))
 

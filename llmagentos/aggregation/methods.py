@@ -31,6 +31,8 @@ class Method:
     server optimizer."""
     ranks: bool = False
     """Whether agents may have ranks of their own."""
+    modules: bool = False
+    """Whether agents may have adapted layers of their own."""
     by_norm: bool = False
     """Whether an agent's share grows with the norm of its product."""
     afresh: bool = False
@@ -59,7 +61,11 @@ class Method:
 METHODS: Mapping[str, Method] = {
     "naive": Method("FedIT: Zhang et al. 2023, arXiv:2305.05644", "inexact"),
     "zero_pad": Method(
-        "the baseline of Cho et al. 2024, arXiv:2401.06432", "inexact", rule=averaged, ranks=True
+        "the baseline of Cho et al. 2024, arXiv:2401.06432",
+        "inexact",
+        rule=averaged,
+        ranks=True,
+        modules=True,
     ),
     "hetlora": Method(
         "HetLoRA: Cho et al. 2024, arXiv:2401.06432",
@@ -84,6 +90,7 @@ METHODS: Mapping[str, Method] = {
         "the best of its rank",
         rule=flexlora,
         ranks=True,
+        modules=True,
         turns=True,
     ),
     "fedex": Method("FedEx-LoRA: Singhal et al. 2025, arXiv:2410.09432", "exact", rule=fedex),

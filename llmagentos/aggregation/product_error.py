@@ -4,7 +4,7 @@ import numpy as np
 
 from llmagentos.adapter import Layout
 from llmagentos.aggregation.factors import Factors, difference, norm, summed
-from llmagentos.aggregation.locals import local_factors
+from llmagentos.aggregation.locals import local_layers
 from llmagentos.aggregation.residual import chapters, factors_of, joined
 from llmagentos.messages import Task
 from llmagentos.state import ServerState
@@ -15,17 +15,20 @@ def product_error(before: ServerState, step: Step, after: ServerState, task: Tas
     """``|M - G| / |M|`` over all layers, Frobenius, for M the mean of the products of a round.
 
     M is ``sum_i p_i s_i B_i A_i`` of the local factors, G what came of it: the product of the new
-    adapter, and what the residual beside the base has gained. None where there are no pairs of
+    adapter, and what the residual beside the base has gained. A layer's mean is that of the
+    agents which have it; a layer that none has is left out. None where there are no pairs of
     factors, or where the agents keep one of them.
     """
     layout = before.adapter.layout
     sent, trained = (task.settings.get(name, "both") for name in ("sent", "trained"))
     if not layout.pairs or sent != trained:
         return None
-    pairs = zip(local_factors(before, step, sent), _gained(before, after), strict=True)
+    layers = local_layers(before, step, sent, step.weights)
     sizes, missed = [], []
-    for local, gained in pairs:
-        mean = summed(local, step.weights)
+    for layer, gained in zip(layers, _gained(before, after), strict=True):
+        if not layer.local:
+            continue
+        mean = summed(*layer)
         sizes.append(norm(mean))
         missed.append(norm(difference(mean, gained)))
     whole = float(np.linalg.norm(sizes))

@@ -10,6 +10,7 @@ import numpy as np
 from llmagentos.codecs import asked_codec, codec_of, encode_all, read_all
 from llmagentos.engines.correcting import CorrectingTrainer
 from llmagentos.engines.engine import Trainer
+from llmagentos.engines.keeping import KeepingTrainer
 from llmagentos.engines.personalising import PersonalisingTrainer
 from llmagentos.engines.sharing import SharingTrainer
 from llmagentos.engines.veiling import VeilingTrainer
@@ -21,8 +22,8 @@ from llmagentos.seeds import generator
 
 def with_memory(trainer: Trainer, folder: Path) -> "CodingTrainer":
     """The trainer of agents that do as tasks say and remember in ``folder``."""
-    correcting = CorrectingTrainer(PersonalisingTrainer(trainer, folder), folder)
-    whole = SharingTrainer(correcting, folder)
+    keeping = KeepingTrainer(PersonalisingTrainer(trainer, folder), folder)
+    whole = SharingTrainer(CorrectingTrainer(keeping, folder), folder)
     return CodingTrainer(VeilingTrainer(whole, folder), folder)
 
 

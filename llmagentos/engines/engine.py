@@ -24,6 +24,10 @@ class Engine(Protocol):
         """The agents that can be asked, with what they declared."""
         ...
 
+    def renew(self) -> None:
+        """Before a round: from here on the roster is that of this moment, and stays so."""
+        ...
+
     def send(self, task: Task) -> None:
         """Pass a task to its agent."""
         ...

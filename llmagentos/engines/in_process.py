@@ -21,6 +21,9 @@ class InProcessEngine:
         self._tasks: deque[Task] = deque()
         self._updates: Iterator[Sequence[Update]] = iter(())
 
+    def renew(self) -> None:
+        """Nobody comes or goes."""
+
     def send(self, task: Task) -> None:
         """Queue a task."""
         self._tasks.append(task)

@@ -27,6 +27,10 @@ class PacedEngine:
         """That of the other engine."""
         return self.engine.roster
 
+    def renew(self) -> None:
+        """That of the other engine is renewed."""
+        self.engine.renew()
+
     def clock(self) -> float:
         """Seconds since the start: when the last answer came."""
         return self._now

@@ -2,12 +2,14 @@
 
 import logging
 import multiprocessing
+import os
 import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from math import inf
 from multiprocessing.connection import Connection, wait
+from threading import Thread
 
 from llmagentos.engines.answering import ATTEMPTS, unbroken_answer
 from llmagentos.engines.carrier import Answer, Parcel
@@ -127,6 +129,7 @@ def serve(make: Callable[[str], Answer], agent: str, pipe: Connection) -> None:
     Ctrl-C is the server's to decide about.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=end_with_the_server, daemon=True).start()
     try:
         answer = unbroken_answer(make(agent), agent)
         pipe.send_bytes(b"")
@@ -134,3 +137,14 @@ def serve(make: Callable[[str], Answer], agent: str, pipe: Connection) -> None:
             pipe.send_bytes(answer(pipe.recv_bytes()))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         log.debug("the server of agent %r has gone", agent)
+
+
+def end_with_the_server() -> None:
+    """End this process when the server's does, whatever it is at.
+
+    So a server that is started again finds the agent's journal free.
+    """
+    server = multiprocessing.parent_process()
+    assert server is not None
+    server.join()
+    os._exit(1)

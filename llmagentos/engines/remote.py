@@ -2,13 +2,13 @@
 
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from llmagentos.codecs import pack
 from llmagentos.codecs.container import LARGEST_HEADER_BYTES
 from llmagentos.engines.carrier import Carrier, Parcel
 from llmagentos.engines.engine import Reply
-from llmagentos.errors import Damaged
+from llmagentos.errors import Damaged, QuorumError
 from llmagentos.identity import Header, Member, PrivateKey, key_of, name_of, open_sealed, seal
 from llmagentos.identity.envelope import LARGEST_HEADER_BYTES as LARGEST_ENVELOPE_BYTES
 from llmagentos.messages import Roster, Task
@@ -23,23 +23,42 @@ BYTES_A_VALUE = 16
 class RemoteEngine:
     """Sends signed tasks and passes on the answers that their agents signed.
 
-    A revoked agent is not asked. An answer that is not signed by its agent, or not to the task that
+    A revoked agent is not asked. ``enrolled`` says before each round who is a member; without it
+    that stays as it is. An answer that is not signed by its agent, or not to the task that
     was asked last, never reaches the gate: the former is asked again, the latter is dropped.
     """
 
     def __init__(
-        self, carrier: Carrier, members: Mapping[str, Member], key: PrivateKey, base: str
+        self,
+        carrier: Carrier,
+        members: Mapping[str, Member],
+        key: PrivateKey,
+        base: str,
+        enrolled: Callable[[], Mapping[str, Member]] | None = None,
     ) -> None:
         self.carrier = carrier
-        self.members = {name: member for name, member in members.items() if not member.revoked}
+        self.enrolled = enrolled or (lambda: members)
         self.key = key
         self.base = base
         self._asked: dict[str, tuple[Task, Header]] = {}
+        self.renew()
 
     @property
     def roster(self) -> Roster:
         """The enrolled agents, with what they declared."""
         return {name: member.enrolled for name, member in self.members.items()}
+
+    def renew(self) -> None:
+        """Whoever is revoked at this moment is neither asked nor heard.
+
+        Raises ``QuorumError`` where that is everybody.
+        """
+        known = self.enrolled().items()
+        self.members = {name: member for name, member in known if not member.revoked}
+        if not self.members:
+            raise QuorumError("everybody is revoked; enrol an agent, and start again")
+        for agent in self._asked.keys() - self.members.keys():
+            del self._asked[agent]
 
     def send(self, task: Task) -> None:
         """Seal a task and hand it to the carrier; asked again it is the same, byte for byte."""

@@ -10,13 +10,14 @@ from llmagentos.identity.keys import (
     read_key,
     write_key,
 )
-from llmagentos.identity.roster import Member, read_roster, write_roster
+from llmagentos.identity.roster import Member, RosterFile, read_roster, write_roster
 
 __all__ = [
     "Header",
     "Member",
     "PrivateKey",
     "PublicKey",
+    "RosterFile",
     "Sealed",
     "key_of",
     "name_of",

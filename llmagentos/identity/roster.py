@@ -1,5 +1,6 @@
 """The coordinator's list of enrolled agents: a YAML file that people read and sign off."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from llmagentos.fields import is_number, is_text
 from llmagentos.files import write_durably
 from llmagentos.identity.keys import key_of
 from llmagentos.messages import Enrolled
+
+log = logging.getLogger(__name__)
 
 FIRST_LINE = "# Agents that may take part. A revoked one stays in the list, so that it stays out.\n"
 
@@ -45,6 +48,49 @@ def read_roster(path: Path) -> dict[str, Member]:
     if not isinstance(said, dict):
         raise SettingError(f"roster {path}: needs a name, a key and the rows of each agent")
     return _members(path, said)
+
+
+class RosterFile:
+    """A list that is read again when its file has changed.
+
+    Whoever was not on it, or revoked, when it was first read stays out until the next start. A file
+    that is broken leaves the list as it was, and the log says so until it is mended.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._seen = _stamp(path)
+        self.members = read_roster(path)
+        self._known = {name for name, member in self.members.items() if not member.revoked}
+
+    def renewed(self) -> dict[str, Member]:
+        """The members as the file has them at this moment."""
+        seen = _stamp(self.path)
+        if seen != self._seen:
+            try:
+                self.members = self._of_those_known(read_roster(self.path))
+                self._seen = seen
+            except SettingError as error:
+                log.error("%s is broken: %s; the list of before stays in force", self.path, error)
+        return self.members
+
+    def _of_those_known(self, members: Mapping[str, Member]) -> dict[str, Member]:
+        """The members that were let in at the start; the log names those who have gone and come."""
+        here = {name for name, member in members.items() if not member.revoked}
+        for name in sorted(self._known - here):
+            log.warning("agent %r is revoked and takes part no more", name)
+        for name in sorted(here - self._known):
+            log.warning("agent %r takes part from the next start of the coordinator on", name)
+        return {name: member for name, member in members.items() if name in self._known}
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What differs when a file was written to or replaced; nothing where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def write_roster(path: Path, members: Mapping[str, Member]) -> None:

@@ -43,8 +43,11 @@ class Assignment:
         steps = range(self.settings.steps)
         return [learning_rate(self.settings, round_, step, horizon) for step in steps]
 
-    def update(self, delta: Vector, losses: Sequence[float]) -> Update:
-        """The answer: the change of the adapter, ``(d,)``, and the losses of the steps."""
+    def update(self, vectors: Mapping[str, Vector], losses: Sequence[float]) -> Update:
+        """The answer: the change of the adapter, ``delta`` ``(d,)``, and the steps' losses.
+
+        Beside the change it holds what the agent keeps for itself.
+        """
         metrics = {
             "train_loss": sum(losses) / len(losses),
             "first_loss": losses[0],
@@ -54,7 +57,7 @@ class Assignment:
         }
         weighting = self.task.settings.get("weighting", "examples")
         weight = {**metrics, "uniform": 1.0}[weighting]
-        return answer(self.task, vectors={"delta": delta}, weight=weight, metrics=metrics)
+        return answer(self.task, vectors=vectors, weight=weight, metrics=metrics)
 
 
 def assigned(task: Task, silos: Mapping[str, Silo], layout: Layout, precision: str) -> Assignment:
@@ -72,11 +75,8 @@ def assigned(task: Task, silos: Mapping[str, Silo], layout: Layout, precision: s
 
 
 def check_layout(task: Task, layout: Layout) -> None:
-    """Raise ``SettingError`` unless the task is for this layout, or for it at a lower rank."""
-    ranks = {pair.rank for pair in task.layout.pairs}
-    largest = max((pair.rank for pair in layout.pairs), default=0)
-    lower = len(ranks) == 1 and min(ranks) < largest and layout.ranked(min(ranks)) == task.layout
-    if task.layout != layout and not lower:
+    """Raise ``SettingError`` unless the task is for this layout or one that lies within it."""
+    if not task.layout.within(layout):
         raise SettingError(
             f"run {task.run!r} trains an adapter of {task.layout.size} values, agent "
             f"{task.agent!r} has one of {layout.size}; give both the same lora settings"

@@ -10,7 +10,8 @@ import torch
 from llmagentos.adapter import refit
 from llmagentos.corpus import Silo
 from llmagentos.errors import SettingError
-from llmagentos.lm.cohort_train import train_cohort
+from llmagentos.lm.cohort_train import Training, optimizer_of, train_cohort
+from llmagentos.lm.moments import left_by, take_up
 from llmagentos.lm.pull import Pull
 from llmagentos.lm.stacked import StackedAdapter
 from llmagentos.lm.trainer import LoraTrainer
@@ -69,6 +70,9 @@ class CohortTrainer:
         layout, device = self.one_by_one.layout, bench.flat.vector.device
         pulls = Pull.side_by_side([member.task for member in members], layout, device)
         stack = StackedAdapter(layout, pulls.start, members[0].trained)
+        optimizer = optimizer_of(stack, [member.settings for member in members])
+        kept = optimizer, [member.task for member in members], layout, members[0].trained
+        take_up(*kept)
         courses = [(member.steps(), member.settings) for member in members]
         numbers = self.one_by_one.track(range(len(courses[0][0])), f"{len(tasks)} agents: fit")
         names = (task.agent for task in tasks)
@@ -76,12 +80,14 @@ class CohortTrainer:
         again = members[0].settings.gradient_checkpointing
         beside = self.one_by_one.beside(tasks[0])
         with bench.training(again), stack.on(bench.model), beside:
-            losses = train_cohort(bench, stack, courses, numbers, pulls)
+            losses = train_cohort(bench, Training(stack, optimizer), courses, numbers, pulls)
         deltas = (stack.values - pulls.start).cpu().numpy()
-        updates = {
-            member.task.agent: member.update(refit(delta, layout, member.task.layout), lost)
-            for member, delta, lost in zip(members, deltas, losses, strict=True)
-        }
+        updates = {}
+        for member, delta, lost, moments in zip(
+            members, deltas, losses, left_by(*kept), strict=True
+        ):
+            change = refit(delta, layout, member.task.layout)
+            updates[member.task.agent] = member.update({"delta": change, **moments}, lost)
         return [updates[task.agent] for task in tasks]
 
 
@@ -95,7 +101,8 @@ def groups(tasks: Sequence[Task], agents: int) -> Iterator[list[Task]]:
     def shared(task: Task) -> list[object]:
         residual = task.vectors.get("residual", np.zeros(0, np.float32))
         part = task.settings.get("trained", "both")
-        return [*(task.settings[name] for name in SHARED), part, residual.tobytes()]
+        layers = task.layout.names if residual.size else ()
+        return [*(task.settings[name] for name in SHARED), part, layers, residual.tobytes()]
 
     for _, alike in groupby(tasks, shared):
         run = list(alike)

@@ -1,6 +1,7 @@
 """Local training of many agents at once: every step is one forward and backward pass for all."""
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +19,16 @@ Course = tuple[Sequence[Step], LocalSettings]
 """What one agent trains in a round."""
 
 
+class Training(NamedTuple):
+    """A stack and the optimizer of its rows, which has a group for each."""
+
+    stack: StackedAdapter
+    optimizer: torch.optim.Optimizer
+
+
 def train_cohort(
     bench: Workbench,
-    stack: StackedAdapter,
+    training: Training,
     courses: Sequence[Course],
     numbers: Iterable[int],
     pull: Pull,
@@ -28,11 +36,11 @@ def train_cohort(
     """The losses of each agent's steps; a part of the rows of the stack is trained in place.
 
     What ``train`` does for one agent: every agent has its own loss, pull towards its anchor,
-    clipping, learning rate and optimizer state. ``courses`` are ordered by their number of
+    clipping, learning rate and group of the optimizer. ``courses`` are ordered by their number of
     steps, the longest first, and agree in batch, accumulation and optimizer; ``numbers`` are those
     of the steps of the longest. The rows of ``pull`` are in the same order.
     """
-    optimizer = _optimizer(stack, courses)
+    stack, optimizer = training
     losses = []
     for number in numbers:
         going = [(steps[number], local) for steps, local in courses if number < len(steps)]
@@ -75,14 +83,14 @@ def clip_rows(gradient: Tensor, largest: Sequence[float]) -> None:
     gradient *= (bounds / (norms + 1e-6)).clamp(max=1.0)[:, None]
 
 
-def _optimizer(stack: StackedAdapter, courses: Sequence[Course]) -> torch.optim.Optimizer:
+def optimizer_of(stack: StackedAdapter, settings: Sequence[LocalSettings]) -> torch.optim.Optimizer:
     """A fresh optimizer with a group, and so a learning rate and a state, for each agent's part."""
     groups = []
-    for value, gradient, (_, local) in zip(stack.values, stack.gradient, courses, strict=True):
+    for value, gradient, local in zip(stack.values, stack.gradient, settings, strict=True):
         row = nn.Parameter(value[stack.part])
         row.grad = gradient[stack.part]
         groups.append({"params": [row], "lr": local.lr, "weight_decay": local.weight_decay})
-    return OPTIMIZERS[courses[0][1].optimizer](groups)
+    return OPTIMIZERS[settings[0].optimizer](groups)
 
 
 def _take_step(optimizer: torch.optim.Optimizer, rates: Sequence[float]) -> None:

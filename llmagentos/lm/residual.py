@@ -8,8 +8,9 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from llmagentos.adapter import Layout, Vector
+from llmagentos.adapter import Layout, Vector, refit
 from llmagentos.lm.stacked import lora_layers
+from llmagentos.messages import Task
 
 Hook = Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]
 
@@ -29,6 +30,15 @@ def beside(model: PeftModel, layout: Layout, residual: Vector | None) -> Iterato
     finally:
         for handle in handles:
             handle.remove()
+
+
+def residual_of(task: Task, layout: Layout) -> Vector | None:
+    """The task's residual in a layout that the task's lies within, at the residual's own rank."""
+    residual = task.vectors.get("residual")
+    if residual is None:
+        return None
+    own = task.layout.fitting(residual)
+    return refit(residual, own, layout.ranked(own.pairs[0].rank))
 
 
 def _hooks(model: PeftModel, layout: Layout, residual: Vector) -> list[tuple[nn.Module, Hook]]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import torch
+from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
@@ -16,17 +17,20 @@ from llmagentos.settings import LocalSettings
 
 
 def train(
-    bench: Workbench, steps: Iterable[Step], pull: Pull, settings: LocalSettings, part: slice
+    bench: Workbench,
+    optimizer: AcceleratedOptimizer,
+    steps: Iterable[Step],
+    pull: Pull,
+    settings: LocalSettings,
 ) -> list[float]:
-    """The loss of each step; the values of a part of the model's adapter are trained in place.
+    """The loss of each step; the optimizer's part of the model's adapter is trained in place.
 
     A step's loss is the sum over the target tokens of all its rows, divided by their number, so
     passes and processes change nothing but the rounding. Gradients are pulled as ``pull`` says,
     with the ``mu`` of the settings.
     """
     flat, accelerator = bench.flat, bench.accelerator
-    trained = flat.piece(part)
-    optimizer = bench.fresh_optimizer(settings, trained)
+    (trained,) = optimizer.param_groups[0]["params"]
     losses = []
     for step in steps:
         flat.gradient.zero_()

@@ -12,8 +12,9 @@ from llmagentos.adapter import Layout, refit
 from llmagentos.corpus import Silo
 from llmagentos.lm.assignment import Assignment, assigned, check_layout, silo_of
 from llmagentos.lm.evaluate import evaluate
+from llmagentos.lm.moments import left_by, take_up
 from llmagentos.lm.pull import Pull
-from llmagentos.lm.residual import beside
+from llmagentos.lm.residual import beside, residual_of
 from llmagentos.lm.train import train
 from llmagentos.lm.workbench import Workbench
 from llmagentos.messages import Task, Update, answer
@@ -62,13 +63,17 @@ class LoraTrainer:
         pull = self._load(task)
         process = self.bench.accelerator.process_index
         torch.manual_seed(seed_of(task.seed, "dropout", task.agent, task.round, process))
-        settings = assignment.settings
+        settings, part = assignment.settings, assignment.trained
+        optimizer = self.bench.fresh_optimizer(settings, self.bench.flat.piece(part))
+        take_up(optimizer, [task], self.layout, part)
         steps = self.track(assignment.steps(), f"{task.agent}: fit")
         with self.bench.training(settings.gradient_checkpointing), self.beside(task):
-            losses = train(self.bench, steps, pull, settings, assignment.trained)
+            losses = train(self.bench, optimizer, steps, pull, settings)
         self.bench.check()
         delta = (self.bench.flat.vector.detach() - pull.start).cpu().numpy()
-        return assignment.update(refit(delta, self.layout, task.layout), losses)
+        (moments,) = left_by(optimizer, [task], self.layout, part)
+        vectors = {"delta": refit(delta, self.layout, task.layout), **moments}
+        return assignment.update(vectors, losses)
 
     def assigned(self, task: Task) -> Assignment:
         """The task with its silo and checked settings."""
@@ -87,7 +92,7 @@ class LoraTrainer:
 
     def beside(self, task: Task) -> AbstractContextManager[None]:
         """The model computes with the task's residual inside, where it has one."""
-        return beside(self.bench.model, self.layout, task.vectors.get("residual"))
+        return beside(self.bench.model, self.layout, residual_of(task, self.layout))
 
     def _load(self, task: Task) -> Pull:
         """What training is pulled to; the dispatched adapter is the model's from here on."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from llmagentos.engines.carrier import Carrier
 from llmagentos.engines.remote import RemoteEngine
-from llmagentos.identity import Member, read_key, read_roster
+from llmagentos.identity import Member, RosterFile, read_key
 from llmagentos.messages import Enrolled
 from llmagentos.recipes.residents import Resident, home_of, public_key
 from llmagentos.recipes.run_folder import RunFolder
@@ -52,10 +52,12 @@ def dialling_engine(session: Session, folder: RunFolder) -> RemoteEngine:
 
     flower = session.settings.flower
     assert flower.roster is not None
-    members = read_roster(Path(flower.roster))
+    roster = RosterFile(Path(flower.roster))
+    members = roster.members
     certificates = Path(flower.certificates).absolute()
     address = Address(certificates, flower.host, flower.port, flower.listen)
     nodes = Path(flower.node_keys)
     keys = {name: nodes / f"{name}.pub" for name, of in members.items() if not of.revoked}
     carrier = FlowerCarrier(folder.engine / "flower", address, keys)
-    return RemoteEngine(carrier, members, read_key(Path(flower.key)), session.base.hash)
+    key = read_key(Path(flower.key))
+    return RemoteEngine(carrier, members, key, session.base.hash, roster.renewed)

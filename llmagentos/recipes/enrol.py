@@ -63,7 +63,7 @@ class ListRequest:
 
 @dataclass(frozen=True)
 class RevokeRequest:
-    """An agent to be kept out from the next start of the coordinator on."""
+    """An agent to be kept out from the coordinator's next round on."""
 
     name: str = ""
     """The agent."""
@@ -130,7 +130,7 @@ def revoke(asked: RevokeRequest) -> None:
     if asked.name not in members:
         raise SettingError(f"name={asked.name!r}: not in {path}; there are {', '.join(members)}")
     write_roster(path, members | {asked.name: replace(members[asked.name], revoked=True)})
-    print(f"{asked.name} is out; restart the coordinator with --resume, and no round is lost")
+    print(f"{asked.name} is out from the coordinator's next round on, which needs no restart")
 
 
 class Verb(NamedTuple):

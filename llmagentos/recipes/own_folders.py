@@ -45,10 +45,12 @@ def write_own(place: Path, task: Task, name: str, published: Published) -> None:
     parts = [task.vectors[part] for part in ("adapter", "residual") if part in task.vectors]
     whole = joined(task.layout, parts)
     layout = task.layout.fitting(whole)
+    modules = {pair.module for pair in layout.pairs}
     config = at_rank(published.config, layout.pairs[0].rank)
+    targets = [name for name in config["target_modules"] if name.rpartition(".")[2] in modules]
     what = asked_personal(task.settings).method if name == OWN else SHARED
     card = own_card(task.agent, what, published.source, str(place), published.seed)
-    write_peft_folder(place, Adapter(layout, whole), config, card)
+    write_peft_folder(place, Adapter(layout, whole), config | {"target_modules": targets}, card)
 
 
 class PublishingTrainer:

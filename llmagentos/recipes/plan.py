@@ -17,6 +17,7 @@ from llmagentos.lm.trainer import LoraTrainer
 from llmagentos.recipes.command import flat_settings
 from llmagentos.recipes.session import Session
 from llmagentos.report import silo_table
+from llmagentos.settings import RunSettings
 from llmagentos.strategies import strategy_of
 
 LIBRARIES_BYTES = 500_000_000
@@ -37,7 +38,7 @@ def estimates(session: Session) -> dict[str, str]:
     settings, values = session.settings, session.layout.size
     agents = agents_in_round(session)
     strategy = aggregated(strategy_of(settings.server), settings)
-    each = mean(settings.local.steps_of(silo.name) for silo in session.silos)
+    each = mean(steps_of(silo.name, settings) for silo in session.silos)
     steps = round(settings.rounds * each * agents)
     sent = METHODS[settings.aggregation].values_up(session.layout, 1)
     up = codec_of(settings.codec).body_bytes(sent) * (1 + len(strategy.told.get("beside", ())))
@@ -51,6 +52,12 @@ def estimates(session: Session) -> dict[str, str]:
         "memory, about": f"{memory_bytes(session) / 1e9:.1f} GB",
         "base model": f"{settings.model.source} ({session.base.hash[:12]})",
     }
+
+
+def steps_of(agent: str, settings: RunSettings) -> int:
+    """Optimizer steps of an agent in a round, those of an adapter of its own among them."""
+    shared = settings.local.steps_of(agent)
+    return shared + settings.personal.steps_beside(shared)
 
 
 def agents_in_round(session: Session) -> int:

@@ -12,7 +12,7 @@ from llmagentos.lm.models import choose_device, choose_dtype
 from llmagentos.lm.obstacle import obstacle
 from llmagentos.lm.precision import resolve_precision
 from llmagentos.lm.trainer import LoraTrainer
-from llmagentos.settings import RunSettings
+from llmagentos.settings import LoraSettings, RunSettings
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def resolved(settings: RunSettings) -> RunSettings:
     ``schedule_rounds``: ``rounds``.
     """
     device = choose_device(settings.model)
-    start, ranks = settings.init_adapter, settings.lora.ranks
+    start, lora = settings.init_adapter, settings.lora
     model: dict[str, Any] = {
         "device": settings.model.device.replace("auto", device.type),
         "dtype": str(choose_dtype(settings.model, device)).removeprefix("torch."),
@@ -41,13 +41,18 @@ def resolved(settings: RunSettings) -> RunSettings:
     }
     return replace(
         settings,
-        lora=replace(adapter_settings(Path(start)), ranks=ranks) if start else settings.lora,
+        lora=_started(Path(start), lora) if start else lora,
         threads=settings.threads or max(1, len(os.sched_getaffinity(0)) // processes_here()),
         schedule_rounds=settings.schedule_rounds or settings.rounds,
         model=replace(settings.model, **model),
         local=replace(settings.local, **local),
         server=replace(settings.server, lr=settings.server.server_lr),
     )
+
+
+def _started(folder: Path, lora: LoraSettings) -> LoraSettings:
+    """The settings of an adapter to start from, with what is single agents' own."""
+    return replace(adapter_settings(folder), ranks=lora.ranks, modules=lora.modules)
 
 
 def processes_here() -> int:

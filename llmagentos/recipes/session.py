@@ -81,6 +81,7 @@ def open_session(settings: RunSettings, examples: Examples, track: Track) -> Ses
     check_ranks(settings.lora, silos)
     model = attach(base, settings.lora, settings.seed)
     layout = layout_of(model)
+    check_modules(settings.lora, layout)
     accelerator = accelerator_for(settings.local.precision, model.device)
     everyone = {silo.name: silo for silo in [*silos, central_silo(silos)]}
     assert len(everyone) == len(silos) + 1
@@ -91,10 +92,20 @@ def open_session(settings: RunSettings, examples: Examples, track: Track) -> Ses
 
 
 def check_ranks(lora: LoraSettings, silos: Sequence[Silo]) -> None:
-    """Raise ``SettingError`` for the rank of an agent that there is not."""
+    """Raise ``SettingError`` for the rank or the modules of an agent that there is not."""
     names = [silo.name for silo in silos]
-    for agent, rank in lora.ranks.items():
-        require(agent in names, f"lora.ranks.{agent}", rank, f"the agents are {', '.join(names)}")
+    for what, own in (("ranks", lora.ranks), ("modules", lora.modules)):
+        for agent, given in own.items():
+            remedy = f"the agents are {', '.join(names)}"
+            require(agent in names, f"lora.{what}.{agent}", given, remedy)
+
+
+def check_modules(lora: LoraSettings, layout: Layout) -> None:
+    """Raise ``SettingError`` for a module of an agent's own that is not adapted."""
+    known = sorted({pair.module for pair in layout.pairs})
+    for agent, modules in lora.modules.items():
+        remedy = f"lora.target_modules adapts {', '.join(known)}; name some of these"
+        require(set(modules) <= set(known), f"lora.modules.{agent}", modules, remedy)
 
 
 def side_by_side(single: LoraTrainer, settings: RunSettings) -> CohortTrainer:

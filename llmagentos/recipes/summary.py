@@ -8,7 +8,7 @@ from llmagentos.corpus import heterogeneity, prompt_ids
 from llmagentos.journal import Journal
 from llmagentos.lm.answer import answer
 from llmagentos.lm.lora import load_vector
-from llmagentos.lm.residual import beside
+from llmagentos.lm.residual import beside, residual_of
 from llmagentos.messages import Task
 from llmagentos.publish import loading_lines
 from llmagentos.recipes.publishing import best_round, measured
@@ -59,7 +59,7 @@ def sample_answers(own: Task, session: Session) -> dict[str, str]:
     prompt = prompt_ids(asked or silo.sample, session.base.tokenizer, session.settings.corpus)
     model, tokenizer = session.model, session.base.tokenizer
     load_vector(model, refit(own.vectors["adapter"], own.layout, session.layout))
-    with beside(model, session.layout, own.vectors.get("residual")):
+    with beside(model, session.layout, residual_of(own, session.layout)):
         after = answer(model, tokenizer, prompt, ANSWER_TOKENS)
     with model.disable_adapter():
         before = answer(model, tokenizer, prompt, ANSWER_TOKENS)

@@ -123,7 +123,7 @@ def comparison_table(rows: Sequence[Rival]) -> Table:
 def standing_table(rows: Sequence[Standing]) -> Table:
     """Held-out loss of the shared, the personal and the local-only adapters, at home and away."""
     table = _table("Held-out loss of shared and personal adapters")
-    table.add_column("agent", overflow="fold", min_width=8)
+    table.add_column("agent", overflow="fold", min_width=len(OVERALL))
     local = any(row.home.local is not None for row in rows)
     kinds = ("shared", "personal", "local")[: 3 if local else 2]
     for heading in (f"{where}: {kind}" for where in ("own", "others") for kind in kinds):

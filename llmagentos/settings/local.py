@@ -21,7 +21,10 @@ class LocalSettings:
     lr: float = 2e-3
     """Learning rate of the agent's optimizer at its highest."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    """Optimizer of the agent, started afresh every round."""
+    """Optimizer of the agent."""
+    keep_moments: bool = False
+    """Let adamw go on in a round with the moments that it left in the agent's last one; they stay
+    with the agent. It starts afresh otherwise."""
     weight_decay: float = 0.0
     """Decoupled weight decay of the adapter."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
@@ -46,6 +49,9 @@ class LocalSettings:
         for name in ("weight_decay", "warmup_steps", "clip", "mu"):
             value = getattr(self, name)
             require(0 <= value < float("inf"), f"local.{name}", value, "needs 0 or more")
+        has_moments = self.optimizer == "adamw" or not self.keep_moments
+        remedy = f"local.optimizer={self.optimizer!r} has none; leave it out, or take adamw"
+        require(has_moments, "local.keep_moments", self.keep_moments, remedy)
         require(0 < self.lr < float("inf"), "local.lr", self.lr, "needs to be above 0")
 
     def steps_of(self, agent: str) -> int:

@@ -40,6 +40,9 @@ class LoraSettings:
     ranks: dict[str, int] = field(default_factory=dict)
     """Ranks of single agents, none above ``rank``, such as ``{city: 4}``; the scale of the product
     is that of ``rank`` for all. Goes with the aggregations zero_pad, hetlora, flora, flexlora."""
+    modules: dict[str, list[str]] = field(default_factory=dict)
+    """Target modules of single agents, some of those of all, such as ``{city: [q_proj]}``; a layer
+    is averaged over the agents that have it. Goes with the aggregations zero_pad and flexlora."""
 
     def __post_init__(self) -> None:
         require(self.rank >= 1, "lora.rank", self.rank, "needs at least 1")
@@ -49,3 +52,5 @@ class LoraSettings:
         for agent, rank in self.ranks.items():
             remedy = f"needs to lie in [1, lora.rank], which is {self.rank}"
             require(1 <= rank <= self.rank, f"lora.ranks.{agent}", rank, remedy)
+        for agent, modules in self.modules.items():
+            require(bool(modules), f"lora.modules.{agent}", modules, "name one, or leave it out")

@@ -28,7 +28,8 @@ class Step:
     ``squared_norms`` are those that were found when the rows came in, where they are known: a row
     whose norm differs has changed on the disk. ``metrics`` are those of the updates, ``beside`` the
     rows of the further vectors that they carry, by name, and ``share`` is how large a part of all
-    agents they come from.
+    agents they come from. ``lacking`` are the tensors that the agent of each row does not have;
+    without it none lacks any.
     """
 
     rows: Sequence[Row]
@@ -37,6 +38,7 @@ class Step:
     metrics: Sequence[Mapping[str, float]] = ()
     beside: Mapping[str, "Step"] = field(default_factory=dict)
     share: float = 1.0
+    lacking: Sequence[frozenset[str]] = ()
 
     def only(self, kept: Sequence[int]) -> "Step":
         """Some of the rows, which count alike."""

@@ -1,8 +1,10 @@
-"""No code travels: Flower's app starters, which run nothing but the shim that is installed here.
+"""Flower's programs with a guard: no code travels, and a node that gives up ends.
 
-A SuperExec starts an app by the name of a program. Ours stands before Flower's own in the path.
+A SuperExec starts an app by the name of a program. Ours stands before Flower's own in the path, and
+runs nothing but the shim that is installed here.
 """
 
+import logging
 import os
 import sys
 from importlib import import_module
@@ -10,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from llmagentos.engines.flower.shim import check_shim
+
+log = logging.getLogger(__name__)
 
 STARTERS = {
     "flwr-clientapp": "flwr.supernode.runtime.run_clientapp",
@@ -19,14 +23,19 @@ COMMANDS = {
     "flwr-clientapp": ("flwr.supernode.cli.flwr_clientapp", "flwr_clientapp"),
     "flwr-serverapp": ("flwr.superlink.cli.flwr_serverapp", "flwr_serverapp"),
 }
+SCRIPTS = {
+    **{name: f"start({name!r})" for name in STARTERS},
+    "flower-supernode": "start_node()",
+}
+"""Programs to the function here that runs them."""
 
 
 def guarded_path(home: Path) -> str:
     """The search path for programs in which the guarded starters in ``home`` come first."""
     folder = home / "bin"
     folder.mkdir(parents=True, exist_ok=True)
-    for name in STARTERS:
-        text = f"from llmagentos.engines.flower.guard import start\nstart({name!r})\n"
+    for name, call in SCRIPTS.items():
+        text = f"from llmagentos.engines.flower.guard import {call.partition('(')[0]}\n{call}\n"
         script = folder / name
         script.write_text(f"#!{sys.executable}\n{text}")
         script.chmod(0o700)
@@ -39,6 +48,22 @@ def start(name: str) -> None:
     guard(import_module(STARTERS[name]))
     module, command = COMMANDS[name]
     getattr(import_module(module), command)()
+
+
+def start_node() -> None:
+    """Run Flower's SuperNode, whose process ends when its work does; who tends it starts it again.
+
+    By itself it would stay for ever where a connection ends in the middle of a TLS handshake: its
+    main thread gives up, and the thread of its inner server keeps the process.
+    """
+    from flwr.supernode.cli import flower_supernode  # noqa: PLC0415
+
+    try:
+        flower_supernode()
+    except Exception:
+        log.exception("the SuperNode has given up")
+    finally:
+        os._exit(1)
 
 
 def guard(starter: Any) -> None:

@@ -32,11 +32,11 @@ class Node:
         home = self.folder.absolute() / "home"
         home.mkdir(parents=True, exist_ok=True)
         Tray(self.folder / "answers").clear()
-        words = ["flower-supernode", "--superlink", self.superlink]
+        settings = flower_settings(home, self.folder.absolute())
+        words = [str(home / "bin" / "flower-supernode"), "--superlink", self.superlink]
         words += ["--root-certificates", str(self.authority.absolute())]
         words += ["--auth-supernode-private-key", str(self.key.absolute())]
         words += ["--port", str(self.port)]
-        settings = flower_settings(home, self.folder.absolute())
         return Program(words, self.folder / "supernode.log", settings)
 
 

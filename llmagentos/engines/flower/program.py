@@ -81,8 +81,11 @@ class Program:
 
 
 def installed(program: str) -> str:
-    """The path of a program of this environment; ``SettingError`` where it is not there."""
-    path = Path(sys.executable).with_name(program)
+    """The path of a program of this environment, or the one that is given.
+
+    Raises ``SettingError`` where it is not there.
+    """
+    path = Path(sys.executable).parent / program
     if not path.exists():
         raise SettingError(
             f"{path} is not there; install flwr into the environment of this Python: "
