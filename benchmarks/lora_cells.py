@@ -42,7 +42,7 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._locks = os.open(path.with_suffix(".lock"), os.O_CREAT | os.O_RDWR)
+        self._locks = os.open(path.with_suffix(".lock"), os.O_CREAT | os.O_RDWR, 0o644)
 
     def cells(self) -> Cells:
         """What is known of every finished cell, in the order in which they ended."""
@@ -52,7 +52,7 @@ class Ledger:
     def add(self, cell: Cell, found: Found) -> None:
         """The cell is finished, also after a power cut."""
         line = json.dumps({**asdict(cell), **found}) + "\n"
-        file = os.open(self.path, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+        file = os.open(self.path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
         os.write(file, line.encode())
         os.fsync(file)
         os.close(file)

@@ -151,6 +151,7 @@ def draw(cells: Cells, scope: Scope, path: Path) -> None:
     )
     for (agents, corpus), each in zip(product(sizes, corpora), axes.flat, strict=True):
         panel(each, shown.get((corpus, agents), []), methods[agents])
+        each.set_visible((corpus, agents) in shown)
         each.set_title(f"{corpus}, {agents} agents", loc="left", fontsize=10)
     handles = axes.flat[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=3, frameon=False)

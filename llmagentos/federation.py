@@ -37,7 +37,7 @@ class Plan:
 
     ``settings`` are those of the tasks by kind; without ``evaluate`` rounds are not evaluated.
     ``by_agent`` is where an agent's fit tasks differ from the others'.
-    ``deadline_s``, ``resend_s`` and ``buffer`` are those of ``ServerSettings``.
+    ``spare``, ``deadline_s``, ``resend_s`` and ``buffer`` are those of ``ServerSettings``.
     """
 
     run: str
@@ -45,6 +45,7 @@ class Plan:
     seed: int = 0
     quorum: float = 0.5
     weighting: str = "examples"
+    spare: float = 0.0
     deadline_s: float | None = None
     resend_s: float | None = None
     buffer: int = 1
@@ -84,7 +85,7 @@ def play_round(state: ServerState, parts: Federation) -> tuple[ServerState, Roun
     parts.engine.renew()
     rng = generator(parts.plan.seed, "cohort", state.round)
     tasks = [task_for(a, "fit", state, parts) for a in strategy.sample(parts.engine.roster, rng)]
-    ask(tasks, parts)
+    ask(tasks, parts, awaited(len(tasks), parts))
     asked = {task.agent: task for task in tasks}
     members = decide(state.round, asked, parts)
     updates = weighted(members, asked, state.adapter, len(parts.engine.roster))
@@ -152,14 +153,18 @@ def told(agent: str, kind: Kind, parts: Federation) -> dict[str, Any]:
     return common | own if kind == "fit" else common
 
 
-def ask(tasks: Sequence[Task], parts: Federation) -> None:
-    """Every task has its answer in the journal, good or refused; at the deadline, as too late."""
+def ask(tasks: Sequence[Task], parts: Federation, enough: int | None = None) -> None:
+    """Every task has its answer in the journal, good or refused.
+
+    Who has none at the deadline, or once ``enough`` are good, is refused as too late.
+    """
     engine, journal, plan = parts.engine, parts.journal, parts.plan
     waiting = {task.agent: task for task in tasks if not journal.answered(task)}
+    enough = len(tasks) if enough is None else enough
     journal.ask(list(waiting.values()))
     damaged: Counter[str] = Counter()
     patience = Patience(plan.deadline_s, plan.resend_s, parts.clock)
-    while waiting and not patience.over:
+    while waiting and not patience.over and good(tasks, waiting, journal) < enough:
         for agent in patience.due(waiting):
             engine.send(waiting[agent])
         replies = engine.poll(patience.left(waiting))
@@ -175,9 +180,32 @@ def ask(tasks: Sequence[Task], parts: Federation) -> None:
                     refuse(waiting[agent], error, journal) if settled else patience.again(agent)
                 if settled:
                     del waiting[agent]
+    ended = f"within {plan.deadline_s:g} s" if patience.over else f"before {enough} others"
     with journal.together():
         for task in waiting.values():
-            refuse(task, Refused(f"no answer within {plan.deadline_s:g} s"), journal)
+            refuse(task, Refused(f"no answer {ended}"), journal)
+
+
+def good(tasks: Sequence[Task], waiting: Mapping[str, Task], journal: Journal) -> int:
+    """How many of the tasks, which are of one round and kind, have an answer that counts."""
+    refused = journal.refusals(tasks[0].round, tasks[0].kind)
+    return sum(task.agent not in waiting and task.agent not in refused for task in tasks)
+
+
+def awaited(asked: int, parts: Federation) -> int:
+    """How many updates a round waits for."""
+    return max(share_of(asked, 1 - parts.plan.spare), fewest(asked, parts))
+
+
+def fewest(asked: int, parts: Federation) -> int:
+    """How many updates a round needs."""
+    return max(share_of(asked, parts.plan.quorum), parts.strategy.least)
+
+
+def share_of(asked: int, share: float) -> int:
+    """A share of the agents, rounded up."""
+    # rounded first, since 0.28 * 25 is a little above 7 in floating point
+    return ceil(round(share * asked, 9))
 
 
 def settle(body: bytes, task: Task, parts: Federation) -> bool:
@@ -220,8 +248,7 @@ def decide(round_: int, asked: Collection[str], parts: Federation) -> list[Answe
     members = journal.members(round_)
     if members is not None and set(members) <= set(asked):
         return [answer for answer in answers if answer.update.agent in members]
-    # rounded first, since 0.28 * 25 is a little above 7 in floating point
-    needed = max(ceil(round(quorum * len(asked), 9)), parts.strategy.least)
+    needed = fewest(len(asked), parts)
     if len(answers) < needed:
         refused = journal.refusals(round_, "fit")
         journal.forgive(round_)

@@ -165,6 +165,7 @@ def plan_of(settings: RunSettings, run: str) -> Plan:
         seed=settings.seed,
         quorum=settings.server.quorum,
         weighting=counting,
+        spare=settings.server.spare,
         deadline_s=settings.server.deadline_s,
         resend_s=settings.server.resend_s,
         buffer=server.updates(agents=1),

@@ -14,7 +14,12 @@ from llmagentos.settings.model import LoraSettings, ModelSettings
 from llmagentos.settings.personal import PersonalSettings
 from llmagentos.settings.privacy import PrivacySettings
 from llmagentos.settings.server import ServerSettings
-from llmagentos.settings.together import check_personal, check_privacy, check_strategy
+from llmagentos.settings.together import (
+    check_personal,
+    check_privacy,
+    check_spare,
+    check_strategy,
+)
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,7 @@ class RunSettings:
         require(self.rounds >= 1, "rounds", self.rounds, "needs at least 1")
         require(self.seed >= 0, "seed", self.seed, "needs 0 or more")
         check_strategy(self.server, self.local)
+        check_spare(self.server, self.engine)
         check_personal(self.server, self.personal)
         check_privacy(self.server, self.privacy)
         horizon, threads = self.schedule_rounds, self.threads

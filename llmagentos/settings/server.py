@@ -73,6 +73,10 @@ class ServerSettings:
     drawn so count alike, else a large agent would count twice."""
     quorum: float = 0.5
     """Share of the drawn agents whose updates must count for a round to close."""
+    spare: float = 0.0
+    """Share of the drawn agents that a round does not wait for (over-selection, Bonawitz et al.
+    2019, arXiv:1902.01046, section 2.2): it closes once all others' updates count, but not before
+    the quorum, and who is later is refused in it."""
     deadline_s: float | None = None
     """Seconds that agents have for an answer; who is later is refused in that round, and the round
     closes if it has its quorum. The server waits as long as it takes unless given."""
@@ -93,7 +97,7 @@ class ServerSettings:
         for name in ("trim", "tolerated"):
             value = getattr(self, name)
             require(value >= 0, f"server.{name}", value, "needs to be 0 or more")
-        for name in ("momentum", "beta1", "beta2"):
+        for name in ("momentum", "beta1", "beta2", "spare"):
             value = getattr(self, name)
             require(0 <= value < 1, f"server.{name}", value, "needs to lie in [0, 1)")
         for name in ("fraction", "quorum"):

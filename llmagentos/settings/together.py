@@ -33,9 +33,16 @@ def check_strategy(server: ServerSettings, local: LocalSettings) -> None:
         require(server.fraction == 1, "server.fraction", server.fraction, remedy)
         remedy = f"server.strategy={name!r} waits for nobody, so there is none; leave it out"
         require(server.deadline_s is None, "server.deadline_s", server.deadline_s, remedy)
+        require(server.spare == 0, "server.spare", server.spare, remedy)
     if name == "feddyn":
         remedy = "server.strategy='feddyn' has no learning rate; set server.lr to 1 or leave it out"
         require(server.lr in (None, 1), "server.lr", server.lr, remedy)
+
+
+def check_spare(server: ServerSettings, engine: str) -> None:
+    """Raise ``SettingError`` where agents answer one after the other, so that none is late."""
+    remedy = "engine='in_process' asks one agent after the other; leave it out, or use processes"
+    require(server.spare == 0 or engine != "in_process", "server.spare", server.spare, remedy)
 
 
 def check_personal(server: ServerSettings, personal: PersonalSettings) -> None:
