@@ -175,9 +175,6 @@ Flower says while nothing is wrong, the tables at the end, and the folder before
 {disturbed}
 ```
 
-A SuperNode that was killed is refused until the SuperLink has missed its heartbeats: that is what
-most of round 2's time went into, and it is started again until it is let in.
-
 ## The undisturbed run
 
 What the coordinator said:

@@ -133,7 +133,7 @@ def descends(process: psutil.Process, ancestor: int) -> bool:
 
 def measured(work: Work) -> tuple[dict[str, int], dict[str, int], float]:
     """Bytes when the rounds begin, the most of them later, and seconds of the last round."""
-    with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".memory") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, "--one", work.to_json(), folder]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None

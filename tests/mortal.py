@@ -73,12 +73,11 @@ class Mortal:
     def born(self, agent):
         """The number of this life, and its end."""
         names = self.ends(agent)
-        random = Random(f"{self.seed} {agent} {len(names)}")
-        name, visit = random.choice(sorted(ENDS)), random.randrange(2)
+        name = Random(f"{self.seed} {agent} {len(names)}").choice(sorted(ENDS))
         self.run.mkdir(exist_ok=True)
         with (self.run / f"{agent}.lives").open("a") as file:
             file.write(f"{name}\n")
-        return len(names), (ENDS[name], visit) if len(names) < self.kills else None
+        return len(names), (ENDS[name], 0) if len(names) < self.kills else None
 
     def ends(self, agent):
         """The named ends of the lives until now."""

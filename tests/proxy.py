@@ -19,7 +19,8 @@ class Proxy:
         self.target, self.bytes_per_s = target, bytes_per_s
         self.dialled = self.carried = 0
         self._whole, self._speaks = threading.Event(), threading.Event()
-        self._ends: list[socket.socket] = []
+        self._ends: set[socket.socket] = set()
+        self._connections: list[threading.Thread] = []
         self.port = 0
         self._listen()
         self.heal()
@@ -54,34 +55,37 @@ class Proxy:
 
     def close(self) -> None:
         """Nothing is left."""
-        self.cut()
         self._speaks.set()
+        self.cut()
+        for connection in self._connections:
+            connection.join()
 
     def _hang_up(self) -> None:
-        for end in self._ends:
+        for end in list(self._ends):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-        self._ends.clear()
 
     def _accept(self, listener: socket.socket) -> None:
         with suppress(OSError):
             while True:
                 near, _ = listener.accept()
                 self.dialled += 1
-                self._connect(near)
+                connection = threading.Thread(target=self._connect, args=[near], daemon=True)
+                self._connections.append(connection)
+                connection.start()
 
     def _connect(self, near: socket.socket) -> None:
-        if not self._whole.is_set():
-            near.close()
-            return
-        try:
-            far = socket.create_connection(("127.0.0.1", self.target))
-        except OSError:
-            near.close()
-            return
-        self._ends += [near, far]
-        for ends in ((near, far), (far, near)):
-            threading.Thread(target=self._pump, args=ends, daemon=True).start()
+        """Passes bytes both ways until either end hangs up."""
+        with suppress(OSError), near:
+            if not self._whole.is_set():
+                return
+            with socket.create_connection(("127.0.0.1", self.target)) as far:
+                self._ends |= {near, far}
+                back = threading.Thread(target=self._pump, args=(far, near), daemon=True)
+                back.start()
+                self._pump(near, far)
+                back.join()
+                self._ends -= {near, far}
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):

@@ -3,7 +3,9 @@
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
+import psutil
 import pytest
 
 from llmagentos.errors import SettingError
@@ -45,10 +47,34 @@ def plain(tmp_path_factory):
 
 
 @pytest.mark.parametrize("engine", ["processes", "ray", "flower"])
-def test_the_same_seed_gives_the_same_bits_over_every_engine(tmp_path, engine, plain):
+def test_every_engine_gives_the_same_bits_and_shows_no_key(tmp_path, engine, plain):
     for module in MODULES[engine]:
         pytest.importorskip(module)
-    assert tune(tmp_path, engine) == plain
+    shown = b"".join(watched(program(tmp_path, engine), tmp_path / "told"))
+    assert published(tmp_path, engine) == plain
+    keys = {path: path.read_bytes() for path in tmp_path.rglob("*.key")}
+    assert len(keys) >= 3, "those of the coordinator and of its two agents"
+    files = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file() and p not in keys}
+    assert any(path.suffix in {".jsonl", ".log"} for path in files)
+    for line in {line for key in keys.values() for line in key.splitlines()[1:-1]}:
+        assert line not in shown
+        assert not [path for path, body in files.items() if line in body]
+
+
+def watched(words, told):
+    """What anybody on the machine can read of a run's processes: command lines, environments."""
+    seen = set()
+    with told.open("wb") as out, subprocess.Popen(words, stdout=out, stderr=out) as running:
+        while running.poll() is None:
+            for process in psutil.Process(running.pid).children(recursive=True):
+                with suppress(psutil.Error):
+                    seen.add(" ".join(process.cmdline()).encode())
+                    seen.add(str(process.environ()).encode())
+            with suppress(subprocess.TimeoutExpired):
+                running.wait(0.2)
+    assert running.returncode == 0, told.read_text()[-3000:]
+    assert len(seen) > 1
+    return seen
 
 
 @pytest.mark.parametrize("engine", ["processes", pytest.param("flower", marks=pytest.mark.slow)])

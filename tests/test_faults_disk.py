@@ -98,7 +98,7 @@ def test_a_run_whose_disk_is_full_at_any_moment_says_so_and_goes_on_when_there_i
             tried[f"disk full: {place}"] += 1
         assert played(folder) == (0, "")
         assert final_bits(folder) == expected
-        number += 1 + number // 5
+        number += 1 + number // 3
     assert number > 3
 
 
@@ -178,7 +178,14 @@ def undisturbed(tmp_path_factory):
     return out / "run"
 
 
-@pytest.mark.parametrize(("place", "number"), [("a state", 0), ("a state", 1), ("an update", 6)])
+@pytest.mark.parametrize(
+    ("place", "number"),
+    [
+        ("a state", 1),
+        pytest.param("a state", 0, marks=pytest.mark.slow),
+        pytest.param("an update", 6, marks=pytest.mark.slow),
+    ],
+)
 def test_a_program_whose_disk_is_full_says_what_to_do_and_resumes_to_the_same_bits(
     undisturbed, tmp_path, place, number, tried
 ):
