@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
+from math import inf
 from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
@@ -103,12 +104,12 @@ def wanted(cells: Cells, scope: Scope) -> Iterator[Cell]:
     """The cells that can be computed and are not, in an order in which parts of them are of use."""
     for slot in slots(cells, scope):
         if slot.method is not None and slot.lr is not None and Cell(*slot) not in cells:
-            yield Cell(*slot)  # type: ignore[arg-type]
+            yield Cell(*slot)
 
 
 def missing(cells: Cells, scope: Scope) -> list[int]:
     """The number of agents of every cell that is not computed."""
-    return [slot.agents for slot in slots(cells, scope) if Cell(*slot) not in cells]  # type: ignore[arg-type]
+    return [slot.agents for slot in slots(cells, scope) if Cell(*slot) not in cells]
 
 
 def slots(cells: Cells, scope: Scope) -> Iterator[Slot]:
@@ -158,7 +159,7 @@ def rivals(cells: Cells, scope: Scope) -> list[str] | None:
     means: dict[str, float] = {}
     for method in (name for name, each in scope.methods.items() if each.rival):
         found = [
-            cells.get(Cell(corpus, scope.few, method, chosen(cells, corpus, method, scope), seed))  # type: ignore[arg-type]
+            cells.get(Cell(corpus, scope.few, method, chosen(cells, corpus, method, scope), seed))
             for corpus in scope.size.corpora
             for seed in scope.seeds
         ]
@@ -170,7 +171,12 @@ def rivals(cells: Cells, scope: Scope) -> list[str] | None:
 
 
 def home(found: Found) -> float:
-    """Mean over agents of the loss on their own silo, each with the adapter that it has."""
+    """Mean over agents of the loss on their own silo, each with the adapter that it has.
+
+    Infinite for a run that failed.
+    """
+    if "failed" in found:
+        return inf
     if "personal" in found:
         return fmean(losses[agent] for agent, losses in found["personal"].items())
     return fmean(found["shared"].values())
@@ -179,7 +185,7 @@ def home(found: Found) -> float:
 def away(found: Found) -> float:
     """Mean over agents of the loss on the silos of others; a common adapter has but one loss."""
     if "personal" not in found:
-        return fmean(found["shared"].values())
+        return home(found)
     others = [
         fmean(loss for silo, loss in losses.items() if silo != agent)
         for agent, losses in found["personal"].items()

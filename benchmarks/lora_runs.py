@@ -14,6 +14,7 @@ from llmagentos.adapter import Vector
 from llmagentos.aggregation import METHODS, aggregated, chapters, joined
 from llmagentos.corpus import read_silos
 from llmagentos.engines import InProcessEngine, with_memory
+from llmagentos.errors import LLMAgentOSError
 from llmagentos.federation import Federation, run, task_for
 from llmagentos.journal import Journal
 from llmagentos.messages import Task
@@ -48,7 +49,10 @@ NEIGHBOURS = 3
 
 
 def played(cell: Cell, contender: Contender, size: Size, folder: Path) -> Found:
-    """All that the run of a cell shows; processor seconds are those of this process."""
+    """All that the run of a cell shows; processor seconds are those of this process.
+
+    One that leaves the numbers, as at too high a rate, has ``failed``, with the reason.
+    """
     session = opened(cell.corpus, cell.agents, cell.seed, contender.ranks, size)
     local = replace(session.settings.local, lr=cell.lr or session.settings.local.lr)
     settings = replace(
@@ -58,7 +62,10 @@ def played(cell: Cell, contender: Contender, size: Size, folder: Path) -> Found:
         personal=PersonalSettings(contender.personal),
     )
     wall, cpu = time.monotonic(), time.process_time()
-    found = PLAYS[contender.kind](replace(session, settings=settings), folder)
+    try:
+        found = PLAYS[contender.kind](replace(session, settings=settings), folder)
+    except LLMAgentOSError as error:
+        found = {"failed": str(error)}
     wall, cpu = time.monotonic() - wall, time.process_time() - cpu
     return {**found, "cpu_s": round(cpu, 2), "wall_s": round(wall, 2), "ended": time.time()}
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import isfinite
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -94,6 +95,8 @@ def _line(row: Row, naive: Row | None, agents: int, scope: Scope) -> str:
 
 def spread(values: Sequence[float], sign: str = "") -> str:
     """Mean and standard deviation of one value a seed; a single one has no spread."""
+    if not all(map(isfinite, values)):
+        return "failed"
     told = f"{fmean(values):{sign}.3f}"
     return f"{told} ± {stdev(values):.3f}" if len(values) > 1 else told
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -101,6 +102,19 @@ def test_a_cell_shows_losses_and_what_it_cost(script, tmp_path):
     assert naive["product_error"][-1] > 0
     assert sum(fedsa["bytes_up"]) < 0.8 * sum(naive["bytes_up"])
     assert naive["rounds_cpu_s"] <= naive["cpu_s"]
+
+
+def test_a_run_that_leaves_the_numbers_is_a_cell_too_and_never_the_best(script, tmp_path):
+    scope = replace(scope_of(script.plan, "naive"), rates=(1e39, 0.01))
+    ledger = script.cells.Ledger(tmp_path / "cells.jsonl")
+    script.methods.work(ledger, scope, most=1)
+    assert "failed" in script.table.table(ledger.cells(), scope)
+    script.methods.work(ledger, scope, most=1)
+    wild, tame = ledger.cells().values()
+    assert "not finite" in wild["failed"]
+    assert "failed" not in tame
+    assert script.plan.chosen(ledger.cells(), "invented", "naive", scope) == 0.01
+    script.table.draw(ledger.cells(), scope, tmp_path / "plot.png")
 
 
 def test_a_cell_that_another_process_is_at_is_left_to_it_until_it_dies(script, tmp_path):
