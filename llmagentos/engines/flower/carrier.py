@@ -17,6 +17,9 @@ POLL_S = 0.2
 PATIENCE_S = 30.0
 """A relay that shows no sign of life for this long is replaced by another Flower run."""
 
+RECOVERY_S = 5.0
+"""So long after the SuperLink was started again another Flower run carries what is under way."""
+
 
 class FlowerCarrier:
     """Carries through a SuperLink of its own; ``keys`` are the agents' public node keys.
@@ -32,7 +35,7 @@ class FlowerCarrier:
         self._back.clear()
         self._sent = 0
         self._awaited: dict[str, str] = {}
-        self._beat, self._seen = 0.0, -inf
+        self._beat, self._seen, self._again = 0.0, -inf, inf
 
     def send(self, agent: str, body: bytes) -> None:
         """Leave a body for the relay."""
@@ -64,14 +67,19 @@ class FlowerCarrier:
         return [] if agent is None else [Parcel(agent, body)]
 
     def tend(self) -> None:
-        """Start again what has died, and another run where no relay has been seen for a while."""
-        self.link.tend()
+        """Start again what has died, and another run where no relay has been seen for a while.
+
+        There is another run after a restart too: a node that was sending its answer at that moment
+        may have given it up, and nobody else would ask for it again.
+        """
+        if self.link.tend():
+            self._again = time.monotonic() + RECOVERY_S
         beat = self.link.folder / "beat"
         latest = beat.stat().st_mtime if beat.exists() else 0.0
         if latest != self._beat:
             self._beat, self._seen = latest, time.monotonic()
-        elif time.monotonic() - self._seen > PATIENCE_S:
-            self._seen = time.monotonic()
+        if time.monotonic() > min(self._seen + PATIENCE_S, self._again):
+            self._seen, self._again = time.monotonic(), inf
             self._submit()
 
     def _submit(self) -> None:

@@ -121,10 +121,10 @@ class Link:
         write_shim(self.folder / "app")
         self.flwr.run(self.folder / "app")
 
-    def tend(self) -> None:
-        """Start again what has ended."""
-        for program in self.programs:
-            program.tend()
+    def tend(self) -> bool:
+        """Start again what has ended; whether the SuperLink had, the first of the programs."""
+        superlink, *_ = [program.tend() for program in self.programs]
+        return superlink
 
     def close(self) -> None:
         """No process is left; the database is."""
