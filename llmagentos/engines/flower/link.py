@@ -52,7 +52,8 @@ class Link:
         self.home.mkdir(parents=True, exist_ok=True)
         self._check_port()
         self.settings = flower_settings(self.home, self.folder)
-        self.programs: list[Tended] = [self._superlink(), self._superexec()]
+        self.superlink = self._superlink()
+        self.programs: list[Tended] = [self.superlink, self._superexec()]
         authority = address.certificates / "ca.pem"
         self.flwr = CommandLine(self.home, address.reached, authority, self.settings)
         self._wait_until_it_listens()
@@ -122,9 +123,11 @@ class Link:
         self.flwr.run(self.folder / "app")
 
     def tend(self) -> bool:
-        """Start again what has ended; whether the SuperLink had, the first of the programs."""
-        superlink, *_ = [program.tend() for program in self.programs]
-        return superlink
+        """Start again what has ended; whether the SuperLink had."""
+        before = self.superlink.running
+        for program in self.programs:
+            program.tend()
+        return self.superlink.running is not before
 
     def close(self) -> None:
         """No process is left; the database is."""

@@ -50,12 +50,10 @@ class AgentProcess:
         self.process = SPAWN.Process(target=live, args=self.work, name=self.work[1], daemon=True)
         self.process.start()
 
-    def tend(self) -> bool:
-        """Start it again if it has died; whether it had."""
-        died = not self.process.is_alive()
-        if died:
+    def tend(self) -> None:
+        """Start it again if it has died."""
+        if not self.process.is_alive():
             self._start()
-        return died
 
     def end(self) -> None:
         """It is gone."""

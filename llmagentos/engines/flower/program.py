@@ -25,8 +25,8 @@ LIBC = ctypes.CDLL(None)
 class Tended(Protocol):
     """What is started again when it has ended, until it is no longer wanted."""
 
-    def tend(self) -> bool:
-        """Start it again if it has ended; whether it had."""
+    def tend(self) -> None:
+        """Start it again if it has ended."""
         ...
 
     def end(self) -> None:
@@ -56,15 +56,13 @@ class Program:
                 preexec_fn=end_with_parent,  # noqa: PLW1509
             )
 
-    def tend(self) -> bool:
-        """Start it again if it has ended; whether it had."""
+    def tend(self) -> None:
+        """Start it again if it has ended."""
         code = self.running.poll()
-        if code is None or time.monotonic() - self._started <= PAUSE_S:
-            return False
-        name = Path(self.words[0]).name
-        log.warning("%s ended with %d, started again; see %s", name, code, self.log_file)
-        self._start()
-        return True
+        if code is not None and time.monotonic() - self._started > PAUSE_S:
+            name = Path(self.words[0]).name
+            log.warning("%s ended with %d, started again; see %s", name, code, self.log_file)
+            self._start()
 
     def end(self) -> None:
         """Neither the program nor what it has started is left."""
