@@ -31,7 +31,6 @@ def averages(twin: object, values: int) -> dict[str, tuple[Work, np.ndarray]]:
     halves = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
     weights = [0.1] * len(rows)
     out = np.zeros(values, np.float32)
-    sums = np.zeros(values)
     works = {"average_step, 10 x float32": (rows, out)}
     works["average_step, 10 x float32, all denormal"] = ([r * np.float32(1e-40) for r in rows], out)
     works |= {
@@ -43,8 +42,6 @@ def averages(twin: object, values: int) -> dict[str, tuple[Work, np.ndarray]]:
     }
     return pairs | {
         "inspect": (partial(twin.inspect, rows[0], 1), out),
-        "accumulate": (partial(twin.accumulate, sums, rows[0], 0.1, 1), sums),
-        "finish_step": (partial(twin.finish_step, out, anchor, 1.0, sums, 1), out),
     }
 
 

@@ -154,14 +154,4 @@ RowStats inspect(Row row, std::size_t size, Workers workers) {
     return parts.total(0);
 }
 
-RowStats accumulate(std::span<double> sums, Row row, double weight, Workers workers) {
-    ChunkStats parts(sums.size(), 1);
-    for_each_chunk(sums.size(), workers.threads, [&](Chunk chunk) {
-        Lanes squares;
-        workers.instructions.accumulate(sums, row, exact_weight(weight), chunk,
-                                        {parts.of(chunk), &squares});
-    });
-    return parts.total(0);
-}
-
 }  // namespace llmagentos

@@ -92,39 +92,11 @@ void average_step(std::span<float> out, std::span<const float> anchor, double lr
 
 constexpr Pace single_pace{block_size, 2048};
 
-void accumulate(std::span<double> sums, Row row, double weight, Chunk chunk, Scratch scratch) {
-    const Group group{0, 1};
-    const Cohort cohort{{&row, 1}, {&weight, 1}, {&group, 1}, single_pace};
-    measure_chunk(cohort, chunk, scratch, [&](Span part) {
-        alignas(line_bytes) double here[block_size];
-        double* place = sums.data() + part.start;
-        std::memcpy(here, place, part.count * sizeof(double));
-        add_group<false>(here, cohort, group, part, scratch.squares);
-        std::memcpy(place, here, part.count * sizeof(double));
-    });
-}
-
 void inspect(Row row, Chunk chunk, Scratch scratch) {
     const double weight = 0.0;
     const Group group{0, 1};
     const Cohort cohort{{&row, 1}, {&weight, 1}, {&group, 1}, single_pace};
     sum_chunk(cohort, chunk, scratch, [](Span, const double*) {});
-}
-
-void finish(std::span<float> out, std::span<const double> sums, Chunk chunk) {
-    Output output(out, chunk.start);
-    for_each_span(chunk.start, chunk.stop, block_size,
-                  [&](Span part) { write_sums(output, part, sums.data() + part.start); });
-    output.finish();
-}
-
-void finish_step(std::span<float> out, std::span<const float> anchor, double lr,
-                 std::span<const double> sums, Chunk chunk) {
-    Output output(out, chunk.start);
-    for_each_span(chunk.start, chunk.stop, block_size, [&](Span part) {
-        write_step(output, anchor, lr, part, sums.data() + part.start);
-    });
-    output.finish();
 }
 
 template <class Rule>
@@ -183,9 +155,6 @@ constexpr InstructionSet instruction_set(std::string_view name) {
             .weighted_sum = weighted_sum,
             .average_step = average_step,
             .inspect = inspect,
-            .accumulate = accumulate,
-            .finish = finish,
-            .finish_step = finish_step,
             .momentum = steps_of<Momentum>(),
             .adam = steps_of<Adam>(),
             .yogi = steps_of<Yogi>(),

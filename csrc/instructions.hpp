@@ -69,10 +69,6 @@ struct InstructionSet {
     void (*average_step)(std::span<float> out, std::span<const float> anchor, double lr,
                          const Cohort&, Chunk, Scratch);
     void (*inspect)(Row, Chunk, Scratch);
-    void (*accumulate)(std::span<double> sums, Row, double weight, Chunk, Scratch);
-    void (*finish)(std::span<float> out, std::span<const double> sums, Chunk);
-    void (*finish_step)(std::span<float> out, std::span<const float> anchor, double lr,
-                        std::span<const double> sums, Chunk);
     RuleSteps<Momentum> momentum;
     RuleSteps<Adam> adam;
     RuleSteps<Yogi> yogi;

@@ -51,14 +51,6 @@ void average_step(std::span<float> out, std::span<const float> anchor, double lr
 
 RowStats inspect(Row row, std::size_t size, Workers workers);
 
-// sums[j] += weight x[j]. Rows added one by one and then finished give the bits of weighted_sum.
-RowStats accumulate(std::span<double> sums, Row row, double weight, Workers workers);
-
-// out[j] = sums[j], and out[j] = anchor[j] + lr sums[j].
-void finish(std::span<float> out, std::span<const double> sums, Workers workers);
-void finish_step(std::span<float> out, std::span<const float> anchor, double lr,
-                 std::span<const double> sums, Workers workers);
-
 // The server's state before a step and the averaged delta; the state after it.
 struct Before {
     std::span<const float> w, m, v, delta;

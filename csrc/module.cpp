@@ -39,30 +39,6 @@ Stats py_inspect(const InstructionSet& set, const py::object& row, unsigned thre
     return {stats.squared_norm, stats.nonfinite};
 }
 
-Stats py_accumulate(const InstructionSet& set, Array sums, const py::object& row, double weight,
-                    unsigned threads) {
-    require_weights({weight}, 1);
-    const auto totals = output<double>(sums, size_of(sums));
-    const Row values = row_of(row, totals.size());
-    RowStats stats;
-    without_gil([&] { stats = accumulate(totals, values, weight, {threads, set}); });
-    return {stats.squared_norm, stats.nonfinite};
-}
-
-void py_finish(const InstructionSet& set, Array out, const Array& sums, unsigned threads) {
-    const auto target = output<float>(out, size_of(out));
-    const auto totals = input<double>(sums, target.size());
-    without_gil([&] { finish(target, totals, {threads, set}); });
-}
-
-void py_finish_step(const InstructionSet& set, Array out, const Array& anchor, double lr,
-                    const Array& sums, unsigned threads) {
-    const auto target = output<float>(out, size_of(out));
-    const auto from = input<float>(anchor, target.size());
-    const auto totals = input<double>(sums, target.size());
-    without_gil([&] { finish_step(target, from, lr, totals, {threads, set}); });
-}
-
 // Arrays as Python has them: before is (w, m, v, delta) and out is (m, v, w), each without v for
 // Momentum, and before without delta where the rows stand for it.
 struct State {
@@ -156,9 +132,6 @@ PYBIND11_MODULE(_native, module) {
         .def("weighted_sum", &py_weighted_sum)
         .def("average_step", &py_average_step)
         .def("inspect", &py_inspect)
-        .def("accumulate", &py_accumulate)
-        .def("finish", &py_finish)
-        .def("finish_step", &py_finish_step)
         .def("momentum_step", &py_step<Momentum>)
         .def("average_momentum_step", &py_average_and_step<Momentum>)
         .def("adam_step", &py_step<Adam>)

@@ -5,20 +5,6 @@
 
 namespace llmagentos {
 
-void finish(std::span<float> out, std::span<const double> sums, Workers workers) {
-    assert(sums.size() == out.size());
-    for_each_chunk(out.size(), workers.threads,
-                   [&](Chunk chunk) { workers.instructions.finish(out, sums, chunk); });
-}
-
-void finish_step(std::span<float> out, std::span<const float> anchor, double lr,
-                 std::span<const double> sums, Workers workers) {
-    assert(sums.size() == out.size() && anchor.size() == out.size());
-    for_each_chunk(out.size(), workers.threads, [&](Chunk chunk) {
-        workers.instructions.finish_step(out, anchor, lr, sums, chunk);
-    });
-}
-
 namespace {
 
 template <class Rule>

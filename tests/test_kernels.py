@@ -120,24 +120,6 @@ def test_inspect_is_the_reference(native, threads, data, size):
     assert repr(ours) == repr(theirs)
 
 
-@threads
-@quick
-@given(cohort=cohorts(), lr=weights, data=st.data())
-def test_rows_added_one_by_one_give_the_bits_of_one_pass(native, threads, cohort, lr, data):
-    size, rows, weights = cohort
-    anchor = data.draw(float32_vectors(size))
-    sums = np.zeros(size)
-    for row, weight in zip(rows, weights, strict=True):
-        native.accumulate(sums, row, weight, threads)
-    ours, theirs = np.ones((2, size), np.float32)
-    native.finish(ours, sums, threads)
-    reference.weighted_sum(theirs, rows, weights, 1)
-    assert bits(ours) == bits(theirs)
-    native.finish_step(ours, anchor, lr, sums, threads)
-    reference.average_step(theirs, anchor, lr, rows, weights, 1)
-    assert bits(ours) == bits(theirs)
-
-
 @pytest.mark.parametrize("name", ["adam_step", "yogi_step", "adagrad_step"])
 @quick
 @given(data=st.data(), size=sizes, rates=st.tuples(*[st.floats(0.0, 1.0)] * 4))

@@ -80,19 +80,6 @@ def test_scaled_rows_count_as_what_they_stand_for():
         kernels.weighted_sum([dense[1:], row], [1, 1])
 
 
-def test_an_accumulator_gives_the_bits_of_one_pass():
-    rng = np.random.default_rng(2)
-    rows = [rng.normal(size=1500).astype(np.float32) for _ in range(5)]
-    weights = list(rng.random(5))
-    accumulator = kernels.Accumulator(1500)
-    stats = [accumulator.add(row, weight) for row, weight in zip(rows, weights, strict=True)]
-    whole = kernels.weighted_sum(rows, weights)
-    assert accumulator.finish().tobytes() == whole.vector.tobytes()
-    assert tuple(each.squared_norm for each in stats) == whole.squared_norms
-    stepped = kernels.average_step(rows[0], rows, weights, 0.3).vector
-    assert accumulator.finish(rows[0], 0.3).tobytes() == stepped.tobytes()
-
-
 def test_mapped_rows_are_read_where_they_lie(tmp_path):
     path = tmp_path / "update"
     path.write_bytes(b"odd" + vector(1, 2, 3).tobytes())

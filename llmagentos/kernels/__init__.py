@@ -7,7 +7,6 @@ says whether the compiled twin, which gives the same bits, was loaded.
 """
 
 from llmagentos.kernels.averaging import (
-    Accumulator,
     Pass,
     RowStats,
     average_step,
@@ -33,7 +32,6 @@ from llmagentos.kernels.twin import native
 
 __all__ = [
     "MOST_ROWS",
-    "Accumulator",
     "AdamW",
     "Adaptive",
     "Clipped",

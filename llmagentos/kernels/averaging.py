@@ -1,4 +1,4 @@
-"""Weighted sums of the agents' deltas, in one pass or row by row."""
+"""Weighted sums of the agents' deltas, in one pass."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -97,42 +97,3 @@ def inspect(row: RowLike, *, threads: int | None = None) -> RowStats:
     values = arrays.row_in_place("row", row)
     (passed,) = arrays.passed([values])
     return RowStats(*twin.inspect(passed, arrays.threads_for(values.nbytes, threads)))
-
-
-class Accumulator:
-    """The weighted sum of rows that arrive one after the other: ``(d,)`` float64, 8 bytes a value.
-
-    The order of ``add`` is the order of the rows; ``finish`` gives the bits of ``weighted_sum``,
-    and of ``average_step`` where it is told the anchor.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._sums = np.zeros(size)
-
-    def add(self, row: RowLike, weight: float, *, threads: int | None = None) -> RowStats:
-        """``sums += weight * row``; the row is as in ``weighted_sum``."""
-        values = arrays.row_in_place("row", row, self._sums.size)
-        (passed,) = arrays.passed([values])
-        (factor,) = arrays.weights_of([weight], 1)
-        count = arrays.threads_for(values.nbytes + self._sums.nbytes, threads)
-        return RowStats(*twin.accumulate(self._sums, passed, factor, count))
-
-    def finish(
-        self,
-        anchor: ArrayOrTensor | None = None,
-        lr: float = 1.0,
-        *,
-        out: ArrayOrTensor | None = None,
-        threads: int | None = None,
-    ) -> Vector:
-        """The sums, or ``anchor + lr * sums``, rounded to ``(d,)`` float32; may be asked again."""
-        size = self._sums.size
-        count = arrays.threads_for(self._sums.nbytes, threads)
-        if anchor is None:
-            vector = arrays.output("out", out, size, {})
-            twin.finish(vector, self._sums, count)
-            return vector
-        start = arrays.vector("anchor", anchor, size)
-        vector = arrays.output("out", out, size, {"anchor": start})
-        twin.finish_step(vector, start, lr, self._sums, count)
-        return vector

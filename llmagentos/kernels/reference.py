@@ -25,7 +25,8 @@ from llmagentos.kernels.reference_sums import (
     Row,
     Stats,
     dense,
-    inspect,
+    inspect,  # noqa: F401 (as above)
+    inspect_all,
     narrow,
 )
 
@@ -45,29 +46,23 @@ def exact_weight(weight: float) -> float:
 
 
 @np.errstate(all="ignore")
-def accumulate(sums: Float64s, row: Row, weight: float, _threads: int = 1) -> tuple[float, int]:
-    """``sums += weight * row``, ``(d,)`` float64 in place; the row's norm and bad values."""
-    values = dense(row)
-    sums += exact_weight(weight) * values.astype(np.float64)
-    return inspect(values)
-
-
-def _sum(size: int, rows: Sequence[Row], weights: Sequence[float]) -> tuple[Float64s, Stats]:
+def _sum(size: int, rows: Sequence[Row], weights: Sequence[float]) -> Float64s:
     sums = np.zeros(size)
-    pairs = zip(rows, weights, strict=True)
-    stats = [accumulate(sums, row, weight) for row, weight in pairs]
-    return sums, ([norm for norm, _ in stats], [nonfinite for _, nonfinite in stats])
+    for row, weight in zip(rows, weights, strict=True):
+        sums += exact_weight(weight) * dense(row).astype(np.float64)
+    return sums
 
 
+@np.errstate(all="ignore")
 def weighted_sum(
     out: Float32s, rows: Sequence[Row], weights: Sequence[float], _threads: int = 1
 ) -> Stats:
     """``out[j] = sum_k weights[k] * rows[k][j]``; each row's squared norm and bad values."""
-    sums, stats = _sum(out.size, rows, weights)
-    finish(out, sums)
-    return stats
+    out[:] = narrow(_sum(out.size, rows, weights))
+    return inspect_all(rows)
 
 
+@np.errstate(all="ignore")
 def average_step(
     out: Float32s,
     anchor: Float32s,
@@ -77,23 +72,8 @@ def average_step(
     _threads: int = 1,
 ) -> Stats:
     """``out[j] = anchor[j] + lr * sum_k weights[k] * rows[k][j]``; as ``weighted_sum`` else."""
-    sums, stats = _sum(out.size, rows, weights)
-    finish_step(out, anchor, lr, sums)
-    return stats
-
-
-@np.errstate(all="ignore")
-def finish(out: Float32s, sums: Float64s, _threads: int = 1) -> None:
-    """``out = sums``, rounded."""
-    out[:] = narrow(sums)
-
-
-@np.errstate(all="ignore")
-def finish_step(
-    out: Float32s, anchor: Float32s, lr: float, sums: Float64s, _threads: int = 1
-) -> None:
-    """``out = anchor + lr * sums``, rounded."""
-    out[:] = narrow(anchor.astype(np.float64) + lr * sums)
+    out[:] = narrow(anchor.astype(np.float64) + lr * _sum(out.size, rows, weights))
+    return inspect_all(rows)
 
 
 @np.errstate(all="ignore")
