@@ -23,7 +23,9 @@ constexpr std::size_t scale_group = 128;
 // Squared norms are added in one order: value j of a block goes to lane j mod 8, a lane adds its
 // values from first to last, the lanes are folded in halves, and then blocks are added from first
 // to last into their chunk, chunks into the row. Missing values at the end of a row count as zero.
-// A float32 square is exact in float64, so a fused multiply-add gives these bits too.
+// A float32 square is exact in float64, so a fused multiply-add gives these bits too. A lane of an
+// int8 row adds, for every scale s from first to last, s^2 times the sum of its q^2: that sum and
+// s^2 are exact, their product is rounded.
 constexpr std::size_t lane_count = 8;
 constexpr std::size_t block_size = 1024;
 constexpr std::size_t chunk_size = 64 * block_size;
@@ -74,13 +76,32 @@ constexpr float from_int8(std::int8_t byte, float scale) {
     return static_cast<float>(byte) * scale;
 }
 
+// int8 rows that follow each other are added in float32, at most so many at a time, as groups_of
+// has it; the sum of such a group is added in float64. Of each w s q the factor w s is rounded, its
+// product with q, and the sum as often as rows follow: a result is off by less than
+// (int8_rows + 3) 2^-24 of sum_k |w_k s_k q_k|, and by 2^-142 a row. Rounding x to s q took up to
+// 1 / 127 of the largest |x|. A w s or a sum beyond float32's range is infinite.
+constexpr std::size_t int8_rows = 16;
+
+constexpr float int8_factor(double weight, float scale) {
+    return static_cast<float>(weight * double{scale});
+}
+
+// q is exact in float32.
+constexpr float add_int8(float sum, float factor, float q) { return sum + factor * q; }
+
+// The norm of a block, or of a part of it, that holds NaN, Inf or an s q beyond float32's range is
+// not below this.
+constexpr double suspect_norm = 0x1p255;
+
 constexpr bool is_finite(float value) {
     return (std::bit_cast<std::uint32_t>(value) & 0x7f800000u) != 0x7f800000u;
 }
 
 // The nearest float32; every NaN becomes the one quiet NaN 0x7fc00000.
 constexpr float narrow(double value) {
-    return value == value ? static_cast<float>(value) : std::bit_cast<float>(0x7fc00000u);
+    const auto nearest = static_cast<float>(value);
+    return nearest == nearest ? nearest : std::bit_cast<float>(0x7fc00000u);
 }
 
 constexpr float server_step(float anchor, double sum, double lr) {

@@ -1,4 +1,5 @@
 // One pass over the rows: sums, the server's step, norms and finiteness.
+#include <algorithm>
 #include <cassert>
 #include <vector>
 
@@ -29,26 +30,12 @@ class ChunkStats {
     std::vector<RowStats> parts_;
 };
 
-// Groups of about the same size, in the order of the rows: 10 rows of one type are 5 + 5, not 8
-// + 2.
-std::vector<Group> groups_of(std::span<const Row> rows, std::size_t limit) {
-    std::vector<Group> groups;
-    for (std::size_t first = 0; first < rows.size();) {
-        std::size_t last = first;
-        while (last < rows.size() && rows[last].element == rows[first].element) ++last;
-        for (std::size_t left = (last - first + limit - 1) / limit; left > 0; --left) {
-            const std::size_t count = (last - first + left - 1) / left;
-            groups.push_back({first, count});
-            first += count;
-        }
-    }
-    return groups;
-}
-
 // Measured: what is asked for ahead has to fit the first cache together with what is read.
-Pace pace_of(std::size_t rows) {
-    if (rows <= 16) return {128, 1024};
-    if (rows <= 48) return {128, 512};
+Pace pace_of(std::span<const Row> rows) {
+    const auto is_int8 = [](Row row) { return row.element == Element::int8; };
+    if (std::ranges::any_of(rows, is_int8)) return {block_size, 768};
+    if (rows.size() <= 16) return {128, 1024};
+    if (rows.size() <= 48) return {128, 512};
     return {block_size, 768};
 }
 
@@ -75,7 +62,7 @@ void pass(std::size_t size, const Rows& all, Workers workers, const Work& work) 
     assert(rows.size() == weights.size() && rows.size() == stats.size());
     const std::vector<Group> groups = groups_of(rows, workers.instructions.group_limit);
     const std::vector<double> exact = exact_weights(weights);
-    const Cohort cohort{rows, exact, groups, pace_of(rows.size())};
+    const Cohort cohort{rows, exact, groups, pace_of(rows)};
     ChunkStats parts(size, rows.size());
     for_each_chunk(size, workers.threads, [&](Chunk chunk) {
         std::vector<Lanes> squares(rows.size());

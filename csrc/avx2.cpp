@@ -71,10 +71,22 @@ void store_floats(float* place, Eight eight) {
     _mm_storeu_ps(place, _mm256_cvtpd_ps(eight.low));
     _mm_storeu_ps(place + 4, _mm256_cvtpd_ps(eight.high));
 }
+Floats fill_floats(float value) { return _mm256_set1_ps(value); }
 Floats load_floats(const float* values) { return _mm256_loadu_ps(values); }
 void store_floats(float* place, Floats floats) { _mm256_storeu_ps(place, floats); }
 Floats smaller(Floats a, Floats b) { return _mm256_min_ps(a, b); }
 Floats larger(Floats a, Floats b) { return _mm256_max_ps(a, b); }
+
+Floats widen_bytes(const std::byte* values) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(half(values)));
+}
+
+Floats add_exact(Floats sum, Floats a, Floats b) { return _mm256_fmadd_ps(a, b, sum); }
+
+// sum + a b, rounded twice.
+Floats add_product(Floats sum, Floats a, Floats b) {
+    return _mm256_add_ps(sum, _mm256_mul_ps(a, b));
+}
 
 }  // namespace
 }  // namespace llmagentos

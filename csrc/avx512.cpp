@@ -60,10 +60,23 @@ using Floats = __m512;
 void store_floats(float* place, Eight eight) {
     _mm256_storeu_ps(place, _mm512_maskz_cvtpd_ps(0xff, eight.values));
 }
+Floats fill_floats(float value) { return _mm512_set1_ps(value); }
 Floats load_floats(const float* values) { return _mm512_loadu_ps(values); }
 void store_floats(float* place, Floats floats) { _mm512_storeu_ps(place, floats); }
 Floats smaller(Floats a, Floats b) { return _mm512_maskz_min_ps(0xffff, a, b); }
 Floats larger(Floats a, Floats b) { return _mm512_maskz_max_ps(0xffff, a, b); }
+
+Floats widen_bytes(const std::byte* values) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(values));
+    return _mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, bytes));
+}
+
+Floats add_exact(Floats sum, Floats a, Floats b) { return _mm512_fmadd_ps(a, b, sum); }
+
+// sum + a b, rounded twice.
+Floats add_product(Floats sum, Floats a, Floats b) {
+    return _mm512_add_ps(sum, _mm512_mul_ps(a, b));
+}
 
 // What min and max put in order whatever the order of their arguments: NaN counts as Inf, -0 as 0.
 Floats sortable(Floats floats) {

@@ -74,6 +74,12 @@ void store_floats(float* place, Eight eight) {
     for (std::size_t j = 0; j < 8; ++j) place[j] = static_cast<float>(eight.values[j]);
 }
 
+Floats fill_floats(float value) {
+    Floats floats;
+    for (float& each : floats.values) each = value;
+    return floats;
+}
+
 Floats load_floats(const float* values) {
     Floats floats;
     std::memcpy(floats.values, values, sizeof floats.values);
@@ -95,6 +101,20 @@ Floats larger(Floats a, Floats b) {
         a.values[j] = a.values[j] > b.values[j] ? a.values[j] : b.values[j];
     return a;
 }
+
+Floats widen_bytes(const std::byte* values) {
+    Floats floats;
+    for (std::size_t j = 0; j < 8; ++j) floats.values[j] = value_at<std::int8_t>(values, j);
+    return floats;
+}
+
+// sum + a b, rounded twice.
+Floats add_product(Floats sum, Floats a, Floats b) {
+    for (std::size_t j = 0; j < 8; ++j) sum.values[j] += a.values[j] * b.values[j];
+    return sum;
+}
+
+Floats add_exact(Floats sum, Floats a, Floats b) { return add_product(sum, a, b); }
 
 }  // namespace
 }  // namespace llmagentos

@@ -1,6 +1,6 @@
 // The work on one chunk, over the eight float64 of an instruction set. Each instruction set's
-// source includes this once, after Eight, fill, load, store, widen and add_exact. All of it is
-// local to that source: a linker must not swap the code of one instruction set for another's.
+// source includes this once, after Eight, Floats and what is done with them. All of it is local to
+// that source: a linker must not swap the code of one instruction set for another's.
 #pragma once
 
 #include <array>
@@ -13,6 +13,8 @@
 
 namespace llmagentos {
 namespace {
+
+constexpr std::size_t floats_at_once = sizeof(Floats) / sizeof(float);
 
 template <class Work>
 void for_each_span(std::size_t start, std::size_t stop, std::size_t size, const Work& work) {
@@ -74,7 +76,7 @@ void add_tile_of(std::index_sequence<n...>, std::size_t count, double* sums, con
     by_count[count - 1](sums, tile);
 }
 
-// int8 rows come decoded.
+// int8 rows come decoded; those that are summed go to add_bytes.
 template <bool fresh>
 void add_tile(Element element, std::size_t count, double* sums, const Tile& tile) {
     constexpr std::make_index_sequence<group_limit> counts;
@@ -123,8 +125,18 @@ struct Room {
     }
 };
 
+}  // namespace
+}  // namespace llmagentos
+
+#include "bytes.hpp"
+
+namespace llmagentos {
+namespace {
+
 template <bool fresh>
 void add_group(double* sums, const Cohort& cohort, const Group& group, Span part, Lanes* squares) {
+    const Element element = cohort.rows[group.first].element;
+    if (element == Element::int8) return add_bytes<fresh>(sums, cohort, group, part, squares);
     Room room;
     Tile tile;
     tile.weights = &cohort.weights[group.first];
@@ -132,10 +144,10 @@ void add_group(double* sums, const Cohort& cohort, const Group& group, Span part
     tile.pace = cohort.pace;
     for (std::size_t k = 0; k < group.count; ++k) {
         const Row row = cohort.rows[group.first + k];
-        const bool as_it_lies = row.element != Element::int8 && part.count == tile.pace.part;
+        const bool as_it_lies = part.count == tile.pace.part;
         tile.values[k] = as_it_lies ? at(row, part.start) : room.copy(k, row, part, tile.pace.part);
     }
-    add_tile<fresh>(cohort.rows[group.first].element, group.count, sums, tile);
+    add_tile<fresh>(element, group.count, sums, tile);
 }
 
 std::int64_t count_nonfinite(Row row, Span block) {
@@ -150,15 +162,19 @@ std::int64_t count_nonfinite(Row row, Span block) {
     return count;
 }
 
-// Finite float32 squares cannot overflow a float64 sum: only a block whose norm is not finite
-// holds NaN or Inf, so counting costs nothing elsewhere.
+// Counting costs nothing where the norm shows that all values are finite.
 void add_stats(RowStats& stats, const Lanes& squares, Row row, Span block) {
-    const double norm = fold_lanes(squares);
+    double norm = fold_lanes(squares);
+    if (!(norm < suspect_norm)) {
+        const std::int64_t nonfinite = count_nonfinite(row, block);
+        stats.nonfinite += nonfinite;
+        if (nonfinite > 0) norm += infinity;
+    }
     stats.squared_norm += norm;
-    if (!std::isfinite(norm)) stats.nonfinite += count_nonfinite(row, block);
 }
 
-// Calls visit(part) for every part, which adds its rows, and then adds up the stats.
+// Calls visit(part) for every part, which adds its rows and their squares, and then adds up the
+// stats.
 template <class Visit>
 void measure_chunk(const Cohort& cohort, Chunk chunk, Scratch scratch, const Visit& visit) {
     for_each_span(chunk.start, chunk.stop, block_size, [&](Span block) {

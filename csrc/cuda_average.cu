@@ -2,6 +2,7 @@
 #include "cuda_launch.cuh"
 #include "cuda_rows.cuh"
 #include "cuda_rules.cuh"
+#include "groups.hpp"
 
 namespace llmagentos::cuda {
 namespace {
@@ -9,15 +10,37 @@ namespace {
 struct Table {
     Row rows[row_limit];
     double weights[row_limit];
+    bool last[row_limit];  // of its group, for int8 rows
     unsigned count;
 };
 
-// The sums of eight values.
+// The sums of eight values, and those of a group of int8 rows on its way there.
 struct Sums {
     double values[lane_count] = {};
+    float group[lane_count] = {};
+
+    __device__ void add(double weight, const Floats<8>& row) {
+#pragma unroll
+        for (unsigned i = 0; i < lane_count; ++i) {
+            values[i] = std::fma(weight, double{row[i]}, values[i]);
+        }
+    }
+    __device__ void add_bytes(float factor, const Floats<8>& row) {
+#pragma unroll
+        for (unsigned i = 0; i < lane_count; ++i) group[i] = add_int8(group[i], factor, row[i]);
+    }
+    __device__ void end_group() {
+#pragma unroll
+        for (unsigned i = 0; i < lane_count; ++i) {
+            values[i] += double{group[i]};
+            group[i] = 0.0f;
+        }
+    }
 };
 
-// Adds the rows [first, first + group_rows) from first to last, and stages them.
+// Adds the rows [first, first + group_rows) from first to last, and stages them. `bytes` says
+// whether rows of int8 may be among them: their sums would cost the others registers.
+template <bool bytes>
 __device__ void add_group(Sums& sums, Stage& stage, const Table& table, unsigned first,
                           std::size_t j, std::size_t size) {
     Encoded encoded[group_rows];
@@ -28,18 +51,23 @@ __device__ void add_group(Sums& sums, Stage& stage, const Table& table, unsigned
 #pragma unroll
     for (unsigned k = 0; k < group_rows; ++k) {
         if (first + k >= table.count) break;
-        const Floats<8> row = widen(encoded[k], table.rows[first + k].element);
-#pragma unroll
-        for (unsigned i = 0; i < lane_count; ++i) {
-            sums.values[i] = std::fma(table.weights[first + k], double{row[i]}, sums.values[i]);
+        const Element element = table.rows[first + k].element;
+        const Floats<8> row = widen(encoded[k], element);
+        if (bytes && element == Element::int8) {
+            const float scale = scale_of(encoded[k]);
+            sums.add_bytes(int8_factor(table.weights[first + k], scale), row);
+            if (table.last[first + k]) sums.end_group();
+            stage.put(k, row, scale);
+        } else {
+            sums.add(table.weights[first + k], row);
+            stage.put(k, row);
         }
-        stage.put(k, row);
     }
 }
 
 // End is what becomes of the sums: it is called with those of values [j, j + 8).
-template <class End>
-__global__ void __launch_bounds__(tile_threads, 3)
+template <bool bytes, class End>
+__global__ void __launch_bounds__(tile_threads, bytes ? 2 : 3)
     pass(const __grid_constant__ Table table, std::size_t size, End end, Parts parts) {
     __shared__ Stage stage;
     const std::size_t first = blockIdx.x * part_size;
@@ -48,8 +76,8 @@ __global__ void __launch_bounds__(tile_threads, 3)
         const std::size_t j = start + threadIdx.x * lane_count;
         Sums sums;
         for (unsigned k = 0; k < table.count; k += group_rows) {
-            add_group(sums, stage, table, k, j, size);
-            measure(stage, parts, {start, k, table.count});
+            add_group<bytes>(sums, stage, table, k, j, size);
+            measure<bytes>(stage, parts, {start, size, k, table.count});
         }
         end(j, size, sums);
     }
@@ -106,6 +134,9 @@ Table table_of(const Rows& rows) {
     table.count = static_cast<unsigned>(rows.rows.size());
     std::ranges::copy(rows.rows, table.rows);
     std::ranges::transform(rows.weights, table.weights, exact_weight);
+    std::ranges::fill(table.last, false);
+    for (const Group& group : groups_of(rows.rows, 1))
+        table.last[group.first + group.count - 1] = true;
     return table;
 }
 
@@ -117,7 +148,10 @@ void launch_pass(std::size_t size, const Rows& rows, cudaStream_t stream, const 
         return;
     }
     const Parts parts = parts_at(rows.workspace, {size, table.count}, rows.stats);
-    launch(pass<End>, parts_of(size), tile_threads, stream, table, size, end, parts);
+    const auto is_int8 = [](Row row) { return row.element == Element::int8; };
+    const bool bytes = std::ranges::any_of(rows.rows, is_int8);
+    launch(bytes ? pass<true, End> : pass<false, End>, parts_of(size), tile_threads, stream, table,
+           size, end, parts);
 }
 
 }  // namespace

@@ -34,17 +34,41 @@ struct Parts {
 };
 
 // A slot holds one block of one row. Slots are apart by 8 values more than they hold, so that the
-// lanes of different slots lie in different banks.
+// lanes of different slots lie in different banks. Of an int8 row it holds the values without their
+// scales.
 struct Stage {
     Floats<lane_count> slots[slot_count][block_size / lane_count + 1];
+    float scales[slot_count][block_size / scale_group];
+    bool scaled[group_rows];
     double lanes[slot_count * lane_count];
     double fetched[row_limit];
 
     __device__ void put(unsigned row, const Floats<lane_count>& values) {
-        constexpr unsigned slot_threads = block_size / lane_count;
-        const unsigned slot = row * tile_blocks + threadIdx.x / slot_threads;
-        slots[slot][threadIdx.x % slot_threads] = values;
+        if (threadIdx.x == 0) scaled[row] = false;
+        slots[slot_of(row)][threadIdx.x % slot_threads] = values;
     }
+    __device__ void put(unsigned row, const Floats<lane_count>& values, float scale) {
+        constexpr unsigned scale_threads = scale_group / lane_count;
+        if (threadIdx.x == 0) scaled[row] = true;
+        slots[slot_of(row)][threadIdx.x % slot_threads] = values;
+        if (threadIdx.x % scale_threads == 0) {
+            scales[slot_of(row)][threadIdx.x % slot_threads / scale_threads] = scale;
+        }
+    }
+
+  private:
+    static constexpr unsigned slot_threads = block_size / lane_count;
+
+    __device__ unsigned slot_of(unsigned row) const {
+        return row * tile_blocks + threadIdx.x / slot_threads;
+    }
+};
+
+// Rows [first, first + group_rows) of `count` rows of `size` values, of which the tile at `start`
+// is staged.
+struct Staged {
+    std::size_t start, size;
+    unsigned first, count;
 };
 
 // One lane of the block in a slot.
@@ -57,29 +81,50 @@ __device__ double lane_norm(const Stage& stage, unsigned slot, unsigned lane) {
     return sum;
 }
 
-__device__ unsigned lane_nonfinite(const Stage& stage, unsigned slot, unsigned lane) {
+// The same of an int8 row; the squares of one scale are added exactly.
+__device__ double scaled_lane_norm(const Stage& stage, unsigned slot, unsigned lane) {
+    constexpr unsigned values = scale_group / lane_count;
+    double sum = 0.0;
+    for (unsigned i = 0; i < block_size / lane_count; i += values) {
+        const double scale = stage.scales[slot][i / values];
+        float squares = 0.0f;
+        for (unsigned k = i; k < i + values; ++k) {
+            const float value = stage.slots[slot][k][lane];
+            squares += value * value;
+        }
+        sum += scale * scale * double{squares};
+    }
+    return sum;
+}
+
+// Of the first `present` values of a block.
+template <bool bytes>
+__device__ unsigned lane_nonfinite(const Stage& stage, unsigned slot, unsigned lane,
+                                   std::size_t present) {
+    const bool scaled = bytes && stage.scaled[slot / tile_blocks];
     unsigned count = 0;
-    for (unsigned i = 0; i < block_size / lane_count; ++i) {
-        count += !is_finite(stage.slots[slot][i][lane]);
+    for (unsigned i = 0; i < block_size / lane_count && i * lane_count + lane < present; ++i) {
+        const float scale = scaled ? stage.scales[slot][i * lane_count / scale_group] : 1.0f;
+        count += !is_finite(stage.slots[slot][i][lane] * scale);
     }
     return count;
 }
 
-// Rows [first, first + group_rows) of `count` rows, of which the tile at `start` is staged.
-struct Staged {
-    std::size_t start;
-    unsigned first, count;
-};
-
-// Finite float32 squares cannot overflow a float64 sum: only a lane whose norm is not finite holds
-// NaN or Inf.
+// Counting costs nothing where the norm shows that all values are finite.
+template <bool bytes>
 __device__ void measure_lane(Stage& stage, const Parts& parts, const Staged& staged) {
     const unsigned slot = threadIdx.x / lane_count, lane = threadIdx.x % lane_count;
     const unsigned row = staged.first + slot / tile_blocks;
+    const std::size_t block = staged.start + slot % tile_blocks * block_size;
     if (slot >= slot_count || row >= staged.count) return;
-    const double norm = lane_norm(stage, slot, lane);
+    double norm = bytes && stage.scaled[slot / tile_blocks] ? scaled_lane_norm(stage, slot, lane)
+                                                            : lane_norm(stage, slot, lane);
+    if (!(norm < suspect_norm) && block < staged.size) {
+        const unsigned nonfinite = lane_nonfinite<bytes>(stage, slot, lane, staged.size - block);
+        atomicAdd(parts.nonfinite + row, nonfinite);
+        if (nonfinite > 0) norm += infinity;
+    }
     stage.lanes[threadIdx.x] = norm;
-    if (!std::isfinite(norm)) atomicAdd(parts.nonfinite + row, lane_nonfinite(stage, slot, lane));
 }
 
 __device__ void fold_slot(const Stage& stage, const Parts& parts, const Staged& staged) {
@@ -91,10 +136,12 @@ __device__ void fold_slot(const Stage& stage, const Parts& parts, const Staged& 
     parts.blocks[block * staged.count + row] = fold_lanes(lanes);
 }
 
-// The norms of all staged blocks; the slots may be written again after it.
+// The norms of all staged blocks; the slots may be written again after it. `bytes` says whether
+// rows of int8 may be among them.
+template <bool bytes>
 __device__ void measure(Stage& stage, const Parts& parts, const Staged& staged) {
     __syncthreads();
-    measure_lane(stage, parts, staged);
+    measure_lane<bytes>(stage, parts, staged);
     __syncthreads();
     fold_slot(stage, parts, staged);
 }

@@ -17,8 +17,8 @@ struct alignas(16) FourWords {
     std::uint32_t words[4];
 };
 
-// Eight values of a row as they lie in memory, from the first byte on. Two words of
-// int8 values are followed by their scale and by the number of them that the row has.
+// Eight values of a row as they lie in memory, from the first byte on. Two words of int8 values are
+// followed by their scale.
 struct Encoded {
     FourWords fours[2];
 
@@ -47,7 +47,7 @@ __device__ Encoded fetch(const std::byte* row, std::size_t j, std::size_t size) 
     return encoded;
 }
 
-constexpr unsigned scale_word = 2, count_word = 3;
+constexpr unsigned scale_word = 2;
 static_assert(scale_group % 8 == 0, "eight values share a scale");
 
 // Values [j, j + 8) of an int8 row, with their scale.
@@ -65,7 +65,6 @@ __device__ Encoded fetch_int8(Row row, std::size_t j, std::size_t size) {
             encoded.word(i / 4) |= value << i % 4 * 8;
         }
     }
-    encoded.word(count_word) = static_cast<std::uint32_t>(size - j < 8 ? size - j : 8);
     encoded.word(scale_word) = reinterpret_cast<const std::uint32_t*>(row.scales)[j / scale_group];
     return encoded;
 }
@@ -84,6 +83,11 @@ __device__ std::int8_t byte(const Encoded& encoded, unsigned i) {
     return static_cast<std::int8_t>(encoded.word(i / 4) >> i % 4 * 8);
 }
 
+__device__ float scale_of(const Encoded& encoded) {
+    return std::bit_cast<float>(encoded.word(scale_word));
+}
+
+// int8 values come without their scale.
 __device__ Floats<8> widen(const Encoded& encoded, Element element) {
     Floats<8> floats;
     if (element == Element::float32) {
@@ -96,11 +100,8 @@ __device__ Floats<8> widen(const Encoded& encoded, Element element) {
 #pragma unroll
         for (unsigned i = 0; i < 8; ++i) floats[i] = from_bfloat16(half_word(encoded, i));
     } else {
-        const float scale = std::bit_cast<float>(encoded.word(scale_word));
 #pragma unroll
-        for (unsigned i = 0; i < 8; ++i) {
-            floats[i] = i < encoded.word(count_word) ? from_int8(byte(encoded, i), scale) : 0.0f;
-        }
+        for (unsigned i = 0; i < 8; ++i) floats[i] = static_cast<float>(byte(encoded, i));
     }
     return floats;
 }

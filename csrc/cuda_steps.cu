@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(tile_threads)
         const Floats<8> values = pulled<8>(gradient, pull, j, size);
         if (pull.mu != 0.0) store(gradient, j, size, values);
         stage.put(0, values);
-        measure(stage, parts, {start, 0, 1});
+        measure<false>(stage, parts, {start, size, 0, 1});
     }
     finish_norms(stage, parts, size, 1);
 }

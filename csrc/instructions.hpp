@@ -6,6 +6,7 @@
 #include <span>
 #include <string_view>
 
+#include "groups.hpp"
 #include "network.hpp"
 #include "robust.hpp"
 
@@ -16,14 +17,10 @@ struct Chunk {
     std::size_t index, start, stop;
 };
 
-// Rows [first, first + count): of one type, at most group_limit of them.
-struct Group {
-    std::size_t first, count;
-};
-
 // Values whose sums are finished before the next are begun, and how far ahead of them each row is
-// asked for. The part divides block_size and holds whole cache lines of 16-bit values. A short part
-// lets reading, adding and writing overlap; with many rows it would leave each row too soon.
+// asked for. The part divides block_size and holds whole cache lines of 16-bit values; it is a
+// block where rows of int8 are added. A short part lets reading, adding and writing overlap; with
+// many rows it would leave each row too soon.
 struct Pace {
     std::size_t part, bytes_ahead;
 };

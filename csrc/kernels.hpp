@@ -1,9 +1,10 @@
 // The arithmetic of a federated round over flat vectors, on the CPU.
 //
 // n rows, d values; x_k is row k, w_k its weight. Sums are float64 in the order of the rows,
-// rounded to float32 once; weights are used as exact_weight has them. No result depends on the
-// number of threads or on the instruction set. Rows may lie at any address;
-// NaN and Inf propagate and are counted. Outputs overlap no input, except where a line says so.
+// those of int8 in groups that are added in float32 (int8_rows), and are rounded to float32 once;
+// weights are used as exact_weight has them. No result depends on the number of threads or on the
+// instruction set. Rows may lie at any address; NaN and Inf propagate and are counted. Outputs
+// overlap no input, except where a line says so.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +23,8 @@ struct Row {
     const std::byte* scales = nullptr;
 };
 
-// squared_norm = sum_j x[j]^2 in float64, in the order of arithmetic.hpp; NaN where x has one.
+// squared_norm = sum_j x[j]^2 in float64, in the order of arithmetic.hpp; NaN or Inf where x has
+// one.
 struct RowStats {
     double squared_norm = 0.0;
     std::int64_t nonfinite = 0;

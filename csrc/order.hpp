@@ -8,8 +8,6 @@
 namespace llmagentos {
 namespace {
 
-constexpr std::size_t floats_at_once = sizeof(Floats) / sizeof(float);
-
 // So many rows are sorted in parts of 128 values, more rows in parts of 64: what the first cache
 // has room for.
 constexpr std::size_t few_rows = 48;
@@ -72,11 +70,15 @@ void load_sortable(float* sorted, Lanes& squares, const std::byte* values) {
     }
 }
 
+// Of an int8 row the squares are not those of what it decodes to: they are left alone.
 template <std::size_t width>
 void load_sortable(float* sorted, Lanes& squares, Row row, Span part) {
     Room room;
     const std::byte* values = place_of(row, part, width, room);
-    if (row.element == Element::float16) {
+    if (row.element == Element::int8) {
+        Lanes decoded = {};
+        load_sortable<Element::float32, width>(sorted, decoded, values);
+    } else if (row.element == Element::float16) {
         load_sortable<Element::float16, width>(sorted, squares, values);
     } else if (row.element == Element::bfloat16) {
         load_sortable<Element::bfloat16, width>(sorted, squares, values);
@@ -169,6 +171,9 @@ void trimmed_mean_in_parts(std::span<float> out, const Order& order, const Cohor
     const std::size_t n = cohort.rows.size();
     Output output(out, chunk.start);
     measure_chunk(cohort, chunk, scratch, [&](Span part) {
+        if (part.start % block_size == 0) {
+            measure_bytes(cohort, block_at(part.start, chunk), scratch.squares);
+        }
         alignas(line_bytes) SortedRow<width> rows[sorted_rows_limit];
         for (std::size_t k = 0; k < n; ++k) {
             load_sortable<width>(rows[k], scratch.squares[k], cohort.rows[k], part);

@@ -50,12 +50,14 @@ class Output {
 
   private:
     void put_line(std::size_t j) {
-        if (!streams_ || others_ > 0) {
+        if (others_ > 0) {
             const std::size_t own = floats_per_line - others_;
             std::memcpy(place_ + j + others_, values_ + j + others_, own * sizeof(float));
             others_ = 0;
-        } else {
+        } else if (streams_) {
             stream_line(place_ + j, values_ + j);
+        } else {
+            std::memcpy(place_ + j, values_ + j, line_bytes);
         }
     }
 

@@ -43,6 +43,12 @@ class ScaledRow:
             values: NDArray[np.float32] = self.q[start:stop] * spread(self.scale, start, stop)
             return values[::step]
 
+    def part(self, columns: slice) -> "ScaledRow":
+        """A range of columns that starts with a scale, as bytes."""
+        start, stop, _ = columns.indices(len(self))
+        assert start % GROUP == 0
+        return ScaledRow(self.q[start:stop], self.scale[start // GROUP : groups(stop)])
+
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self[:], dtype, copy=copy)
 

@@ -11,6 +11,7 @@ from llmagentos import kernels
 from llmagentos.codecs import blocks, codec_of, in_place, pack, unpack
 from llmagentos.codecs.rows import BLOCK
 from llmagentos.errors import Refused, SettingError
+from llmagentos.scaled import ScaledRow
 from llmagentos.settings import CodecSettings
 from llmagentos.strategies import Step
 
@@ -168,12 +169,24 @@ def test_a_step_over_coded_rows_is_the_step_over_their_values(name):
     anchor = rng.standard_normal(size).astype(np.float32)
     vectors = [rng.standard_normal(size).astype(np.float32) for _ in range(3)]
     coded = [codec(name).read(sent(name, vector, k), size) for k, vector in enumerate(vectors)]
-    whole = [np.asarray(row) for row in coded]
+    whole = [row if isinstance(row, ScaledRow) else np.asarray(row) for row in coded]
     weights = [0.2, 0.3, 0.5]
     expected = kernels.average_step(anchor, whole, weights, 0.7)
     step = Step(coded, weights, expected.squared_norms)
     assert step.moved(anchor, 0.7).tobytes() == expected.vector.tobytes()
     assert step.mean().tobytes() == kernels.weighted_sum(whole, weights).vector.tobytes()
+    values = kernels.weighted_sum([np.asarray(row) for row in coded], weights).vector
+    np.testing.assert_allclose(step.mean(), values, rtol=0, atol=2.0**-20)
+
+
+def test_norms_of_scaled_rows_are_the_same_beside_rows_that_are_decoded_in_blocks():
+    size = 2 * BLOCK + 777
+    vector = np.random.default_rng(4).standard_normal(size).astype(np.float32)
+    coded = [codec(name).read(sent(name, vector), size) for name in ("int8", "top_k")]
+    norms = tuple(
+        sum(kernels.inspect(part).squared_norm for _, (part,) in in_place([row])) for row in coded
+    )
+    assert np.isfinite(Step(coded, [0.5, 0.5], norms).mean()).all()
 
 
 @EVERY

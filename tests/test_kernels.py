@@ -207,14 +207,6 @@ def test_every_sixteen_bit_pattern_widens_exactly(native, kind):
     assert bits(ours) == bits(theirs)
 
 
-def test_every_byte_is_multiplied_as_float32(native):
-    q = np.repeat(np.arange(-128, 128, dtype=np.int8), 256)
-    scale = np.random.default_rng(0).standard_normal(q.size // 128).astype(np.float32)
-    out = np.ones(q.size, np.float32)
-    native.weighted_sum(out, [(q, scale)], [1.0], 1)
-    assert bits(out + np.float32(0)) == bits(q * np.repeat(scale, 128) + np.float32(0))
-
-
 def test_the_extension_refuses_what_it_cannot_read(native):
     out, row = np.zeros(4, np.float32), np.ones(4, np.float32)
     for rows in ([row[:3]], [row.astype(np.float64)], [np.ones(8, np.float32)[::2]]):

@@ -59,4 +59,11 @@ def _ranges(rows: Sequence[Row], whole: tuple[type, ...]) -> Iterator[tuple[slic
         return
     for start in range(0, size, BLOCK):
         columns = slice(start, min(start + BLOCK, size))
-        yield columns, [row[columns] for row in rows]
+        yield columns, [_part(row, columns, whole) for row in rows]
+
+
+def _part(row: Row, columns: slice, whole: tuple[type, ...]) -> Any:
+    """The row's values there; of a scaled row that may stay whole, its bytes."""
+    if isinstance(row, ScaledRow) and ScaledRow in whole:
+        return row.part(columns)
+    return row[columns]

@@ -3,12 +3,11 @@
 Rows are ``(d,)`` float32, float16 or bfloat16, or a pair of ``(d,)`` int8 values and float32
 scales, one for every 128, that stands for their products, rounded to float32. Weights are rounded
 to 29 significant bits, so that a product with a value is exact; sums are float64 in the order of
-the rows and are rounded to float32 once; every NaN that is written is the one quiet NaN
-``0x7fc00000``. Rounding is to nearest even, nothing is contracted, denormals are kept. ``_threads``
-only keeps the signatures alike.
+the rows, scaled ones a few at a time (``reference_rows``), and are rounded to float32 once; every
+NaN that is written is the one quiet NaN ``0x7fc00000``. Rounding is to nearest even, nothing is
+contracted, denormals are kept. ``_threads`` only keeps the signatures alike.
 """
 
-import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -19,12 +18,15 @@ from llmagentos.kernels.reference_robust import (  # noqa: F401 (the rest of the
     squared_distances,
     trimmed_mean,
 )
+from llmagentos.kernels.reference_rows import (
+    exact_weight,  # noqa: F401 (as above)
+    weighted_rows,
+)
 from llmagentos.kernels.reference_sums import (
     Float32s,
     Float64s,
     Row,
     Stats,
-    dense,
     inspect,  # noqa: F401 (as above)
     inspect_all,
     narrow,
@@ -34,31 +36,12 @@ Vectors = Sequence[Float32s]
 Rates = Sequence[float]
 
 
-def exact_weight(weight: float) -> float:
-    """The weight as it is used: rounded to 29 significant bits, and 0 below ``2 ** -800``.
-
-    Times a float32 it is exact in float64: a fused multiply-add gives the bits of two operations.
-    """
-    if abs(weight) < 2.0**-800:
-        return 0.0
-    mantissa, exponent = math.frexp(weight)
-    return math.ldexp(round(math.ldexp(mantissa, 29)), exponent - 29)
-
-
-@np.errstate(all="ignore")
-def _sum(size: int, rows: Sequence[Row], weights: Sequence[float]) -> Float64s:
-    sums = np.zeros(size)
-    for row, weight in zip(rows, weights, strict=True):
-        sums += exact_weight(weight) * dense(row).astype(np.float64)
-    return sums
-
-
 @np.errstate(all="ignore")
 def weighted_sum(
     out: Float32s, rows: Sequence[Row], weights: Sequence[float], _threads: int = 1
 ) -> Stats:
     """``out[j] = sum_k weights[k] * rows[k][j]``; each row's squared norm and bad values."""
-    out[:] = narrow(_sum(out.size, rows, weights))
+    out[:] = narrow(weighted_rows(out.size, rows, weights))
     return inspect_all(rows)
 
 
@@ -72,7 +55,8 @@ def average_step(
     _threads: int = 1,
 ) -> Stats:
     """``out[j] = anchor[j] + lr * sum_k weights[k] * rows[k][j]``; as ``weighted_sum`` else."""
-    out[:] = narrow(anchor.astype(np.float64) + lr * _sum(out.size, rows, weights))
+    sums = weighted_rows(out.size, rows, weights)
+    out[:] = narrow(anchor.astype(np.float64) + lr * sums)
     return inspect_all(rows)
 
 

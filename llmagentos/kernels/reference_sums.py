@@ -1,12 +1,13 @@
 """What the plain twins share: how a row reads, and the one order in which squares are added."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmagentos.scaled import ScaledRow
+from llmagentos.scaled import GROUP, ScaledRow
 
 Dense = NDArray[Any]
 Row = Dense | tuple[NDArray[np.int8], NDArray[np.float32]]
@@ -40,14 +41,38 @@ def sum_in_order(values: Float64s) -> Float64s:
     return last
 
 
-def chunk_sum(chunk: Float64s) -> float:
-    """Sum of at most ``CHUNK`` terms: lanes, halves, blocks in order."""
+def in_lanes(chunk: Float64s) -> Float64s:
+    """At most ``CHUNK`` values as ``(place in the lane, lane, block)``, with zeros at the end."""
     terms = np.zeros((-(-chunk.size // BLOCK), BLOCK // LANES, LANES))
     terms.reshape(-1)[: chunk.size] = chunk
-    lanes = sum_in_order(terms.transpose(1, 2, 0))
+    return terms.transpose(1, 2, 0)
+
+
+def chunk_sum(chunk: Float64s) -> float:
+    """Sum of at most ``CHUNK`` terms: lanes, halves, blocks in order."""
+    return lanes_sum(in_lanes(chunk))
+
+
+def lanes_sum(terms: Float64s) -> float:
+    """Sum of terms in lanes: lanes, halves, blocks in order."""
+    lanes = sum_in_order(terms)
     for width in (4, 2, 1):
         lanes = lanes[:width] + lanes[width : 2 * width]
     return float(sum_in_order(lanes[0]))
+
+
+def dense_norm(values: Dense) -> float:
+    """Sum of squares of at most ``CHUNK`` values."""
+    return chunk_sum(np.square(values.astype(np.float64)))
+
+
+def scaled_norm(q: NDArray[np.int8], scale: NDArray[np.float32]) -> float:
+    """The same of a scaled row: squares of one lane and one scale are added, then scaled."""
+    squares = in_lanes(np.square(q.astype(np.float64)))
+    sums = squares.reshape(BLOCK // GROUP, GROUP // LANES, LANES, -1).sum(axis=1)
+    steps = np.zeros((sums.shape[2], BLOCK // GROUP))
+    steps.reshape(-1)[: scale.size] = np.square(scale.astype(np.float64))
+    return lanes_sum(sums * steps.T[:, None, :])
 
 
 @np.errstate(all="ignore")
@@ -55,12 +80,16 @@ def inspect(row: Row, _threads: int = 1) -> tuple[float, int]:
     """The squared norm of a row in float64 and the number of its values that are not finite."""
     values = dense(row)
     norm = 0.0
-    nonfinite = 0
     for start in range(0, values.size, CHUNK):
-        chunk = values[start : start + CHUNK]
-        norm += chunk_sum(np.square(chunk.astype(np.float64)))
-        nonfinite += int(np.count_nonzero(~np.isfinite(chunk.astype(np.float32))))
-    return norm, nonfinite
+        here = slice(start, start + CHUNK)
+        scales = slice(start // GROUP, (start + CHUNK) // GROUP)
+        norm += (
+            scaled_norm(row[0][here], row[1][scales])
+            if isinstance(row, tuple)
+            else dense_norm(values[here])
+        )
+    nonfinite = int(np.count_nonzero(~np.isfinite(values.astype(np.float32))))
+    return (norm + math.inf if nonfinite else norm), nonfinite
 
 
 def inspect_all(rows: Sequence[Row]) -> Stats:

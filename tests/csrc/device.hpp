@@ -1,6 +1,7 @@
 // Values and rows in host memory with their copies in device memory.
 #pragma once
 
+#include <algorithm>
 #include <utility>
 
 #include "cuda.hpp"
@@ -47,7 +48,7 @@ inline std::vector<std::byte> random_bytes(std::size_t count, std::mt19937& gene
     return bytes;
 }
 
-// n rows of all types in turn, in both memories. Every third lies off the 16 bytes; of the floats,
+// n rows of all types, int8 ones next to each other, in both memories. Every third lies off the 16 bytes; of the floats,
 // every second row has bits of all patterns, the others are finite.
 struct Cohort {
     std::size_t size;
@@ -68,7 +69,7 @@ struct Cohort {
     }
 
     void add_row(std::size_t k, std::mt19937& generator) {
-        const auto element = static_cast<Element>(k % 4);
+        const auto element = static_cast<Element>(std::min<std::size_t>(k % 24, 3));
         const std::size_t width = bytes_of(element);
         memory.push_back(random_bytes(size * width, generator));
         if (k % 2 == 0) {

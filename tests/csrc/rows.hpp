@@ -44,12 +44,18 @@ class RandomRow {
     Element element_;
 };
 
+inline std::int8_t byte_of(Row row, std::size_t j) {
+    return static_cast<std::int8_t>(row.values[j]);
+}
+
+inline float scale_of(Row row, std::size_t j) {
+    float scale;
+    std::memcpy(&scale, row.scales + j / scale_group * sizeof scale, sizeof scale);
+    return scale;
+}
+
 inline float value_of(Row row, std::size_t j) {
-    if (row.element == Element::int8) {
-        float scale;
-        std::memcpy(&scale, row.scales + j / scale_group * sizeof scale, sizeof scale);
-        return from_int8(static_cast<std::int8_t>(row.values[j]), scale);
-    }
+    if (row.element == Element::int8) return from_int8(byte_of(row, j), scale_of(row, j));
     if (row.element == Element::float32) {
         float value;
         std::memcpy(&value, row.values + 4 * j, sizeof value);
