@@ -38,10 +38,11 @@ Eight widen<Element::float16>(const std::byte* values) {
 // One shuffle moves the 16 bits of each value into the upper half of 32.
 template <>
 Eight widen<Element::bfloat16>(const std::byte* values) {
-    const __m256i places = _mm256_setr_epi16(0, 0, 0, 1, 0, 2, 0, 3, 0, 4, 0, 5, 0, 6, 0, 7);
+    const __m256i places =
+        _mm256_setr_epi8(-1, -1, 0, 1, -1, -1, 2, 3, -1, -1, 4, 5, -1, -1, 6, 7,  //
+                         -1, -1, 8, 9, -1, -1, 10, 11, -1, -1, 12, 13, -1, -1, 14, 15);
     const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(values));
-    const __m256i upper =
-        _mm256_maskz_permutexvar_epi16(0xaaaa, places, _mm256_castsi128_si256(bits));
+    const __m256i upper = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(bits), places);
     return {from_floats(_mm256_castsi256_ps(upper))};
 }
 

@@ -36,6 +36,7 @@ const std::byte* values_of(Row row, Span block, std::byte* room) {
 
 void read_scales(float* scales, Row row, Span block) {
     const std::byte* place = row.scales + block.start / scale_group * sizeof(float);
+    __builtin_prefetch(place + 2 * line_bytes);
     if (block.count == block_size) {
         std::memcpy(scales, place, block_scales * sizeof(float));
     } else {
@@ -114,12 +115,15 @@ template <bool fresh>
 void add_bytes(double* sums, const Cohort& cohort, const Group& group, Span block, Lanes* squares) {
     alignas(line_bytes) ByteRoom room;
     alignas(line_bytes) ByteTile tile;
-    alignas(line_bytes) float totals[block_size];
     read_group(tile, cohort, group, block, room);
-    for (std::size_t j = 0; j < block_size; j += columns_at_once) add_columns(totals + j, tile, j);
-    for (std::size_t j = 0; j < block_size; j += lane_count) {
-        const Eight total = widen_floats(totals + j);
-        store(sums + j, fresh ? total : add_exact(load(sums + j), fill(1.0), total));
+    for (std::size_t j = 0; j < block_size; j += columns_at_once) {
+        alignas(line_bytes) float totals[columns_at_once];
+        add_columns(totals, tile, j);
+        for (std::size_t i = 0; i < columns_at_once; i += lane_count) {
+            const Eight total = widen_floats(totals + i);
+            double* place = sums + j + i;
+            store(place, fresh ? total : add_exact(load(place), fill(1.0), total));
+        }
     }
     for (std::size_t k = 0; k < group.count; ++k) {
         squares[group.first + k] = lanes_of(tile.scales[k], tile.squares[k]);

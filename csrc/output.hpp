@@ -36,11 +36,18 @@ class Output {
     // Takes as many results as the room was filled with.
     void put(std::size_t count) {
         const std::size_t total = waiting_ + count;
+        const std::size_t lines = total / floats_per_line * floats_per_line;
         std::size_t j = 0;
-        for (; j + floats_per_line <= total; j += floats_per_line) put_line(j);
-        place_ += j;
-        waiting_ = total - j;
-        std::memcpy(values_, values_ + j, waiting_ * sizeof(float));
+        if (others_ > 0 && lines > 0) {
+            const std::size_t own = floats_per_line - others_;
+            std::memcpy(place_ + others_, values_ + others_, own * sizeof(float));
+            others_ = 0;
+            j = floats_per_line;
+        }
+        put_lines(j, lines);
+        place_ += lines;
+        waiting_ = total - lines;
+        std::memcpy(values_, values_ + lines, waiting_ * sizeof(float));
     }
 
     void finish() {
@@ -49,15 +56,12 @@ class Output {
     }
 
   private:
-    void put_line(std::size_t j) {
-        if (others_ > 0) {
-            const std::size_t own = floats_per_line - others_;
-            std::memcpy(place_ + j + others_, values_ + j + others_, own * sizeof(float));
-            others_ = 0;
-        } else if (streams_) {
-            stream_line(place_ + j, values_ + j);
+    // Whole lines of this chunk, from value j on.
+    void put_lines(std::size_t j, std::size_t stop) {
+        if (!streams_) {
+            std::memcpy(place_ + j, values_ + j, (stop - j) * sizeof(float));
         } else {
-            std::memcpy(place_ + j, values_ + j, line_bytes);
+            for (; j < stop; j += floats_per_line) stream_line(place_ + j, values_ + j);
         }
     }
 

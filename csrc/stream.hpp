@@ -7,7 +7,7 @@
 #include <cstring>
 
 #ifdef __SSE2__
-#include <emmintrin.h>
+#include <immintrin.h>
 #endif
 
 namespace llmagentos {
@@ -20,9 +20,13 @@ constexpr std::size_t floats_per_line = line_bytes / sizeof(float);
 #ifdef __SSE2__
 // `place` is the start of a cache line.
 [[gnu::always_inline]] inline void stream_line(float* place, const float* values) {
+#ifdef __AVX512F__
+    _mm512_stream_ps(place, _mm512_loadu_ps(values));
+#else
     for (std::size_t j = 0; j < floats_per_line; j += 4) {
         _mm_stream_ps(place + j, _mm_loadu_ps(values + j));
     }
+#endif
 }
 
 // To be called before other threads may read what was streamed.
