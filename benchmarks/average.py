@@ -120,7 +120,8 @@ def mv(rows: list[torch.Tensor], weights: list[float]) -> Contender:
 
 def read_once(rows: Rows, threads: int) -> Work:
     """Every input byte read once: the limit that memory sets."""
-    parts = [row.q if isinstance(row, ScaledRow) else row for row in rows]
+    scaled = [row for row in rows if isinstance(row, ScaledRow)]
+    parts = [part for row in scaled for part in (row.q, row.scale)] or rows
     words = [part.view(np.uint8)[: part.nbytes // 8 * 8].view(np.uint64) for part in parts]
     if threads == 1:
         return lambda: [np.bitwise_xor.reduce(each) for each in words]

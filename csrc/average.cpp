@@ -32,9 +32,11 @@ class ChunkStats {
 
 // Measured: what is asked for ahead has to fit the first cache together with what is read.
 Pace pace_of(std::span<const Row> rows) {
-    const auto is_int8 = [](Row row) { return row.element == Element::int8; };
-    if (std::ranges::any_of(rows, is_int8)) return {block_size, 768};
-    if (rows.size() <= 16) return {128, 1024};
+    const auto has = [&](Element element) {
+        return std::ranges::any_of(rows, [=](Row row) { return row.element == element; });
+    };
+    if (has(Element::int8)) return {block_size, 768};
+    if (rows.size() <= 16) return {has(Element::float32) ? 128u : 512u, 1024};
     if (rows.size() <= 48) return {128, 512};
     return {block_size, 768};
 }
