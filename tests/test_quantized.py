@@ -12,6 +12,8 @@ import torch
 from peft import PeftModel
 from torch import nn
 
+from llmagentos.agent import AgentSettings, Limits
+from llmagentos.corpus import Example
 from llmagentos.errors import ModelError, SettingError
 from llmagentos.lm.cohort import CohortTrainer
 from llmagentos.lm.export import merge
@@ -24,6 +26,8 @@ from llmagentos.lm.quantized import check_quantize
 from llmagentos.lm.residual import beside
 from llmagentos.lm.trainer import LoraTrainer
 from llmagentos.recipes import evaluate, export
+from llmagentos.recipes.own_desk import open_bench
+from llmagentos.recipes.terms import terms_of
 from llmagentos.settings import LoraSettings, ModelSettings, RunSettings
 from tests.crashing import exit_code_of, tune
 from tests.lm_world import CPU, SILOS, evaluate_task, fit_task, start_of
@@ -307,3 +311,16 @@ def test_nothing_is_said_where_a_base_is_packed_and_evaluated(tuned):
         check=True,
     )
     assert done.stderr == ""
+
+
+def test_an_organisation_may_hold_the_agreed_base_in_four_bits():
+    agreed = terms_of(RunSettings(model=TINY), "0" * 64)
+    examples = [Example(f"question {n}", f"answer {n}") for n in range(20)]
+    limits = Limits(rounds=1, steps=1, epochs=1.0, examples=1, held_out=1)
+    own = AgentSettings("city", "", device="cpu", quantize="nf4", threads=1, limits=limits)
+    bench = open_bench(own, agreed, examples)
+    layers = bench.trainer.bench.model.modules()
+    assert sum(isinstance(layer, bnb.nn.Linear4bit) for layer in layers) == 14
+    assert "quantization" not in str(bench.published)
+    with pytest.raises(ModelError, match="the terms want"):
+        open_bench(own, replace(agreed, base="0" * 64), examples)
