@@ -1,9 +1,5 @@
 """A base of four or eight bits: it trains as the dense base of the same values does, and stays."""
 
-import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,13 +7,12 @@ import pytest
 import torch
 from peft import PeftModel
 from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel
 
-from llmagentos.agent import AgentSettings, Limits
-from llmagentos.corpus import Example
+from llmagentos.adapter import Adapter
 from llmagentos.errors import ModelError, SettingError
 from llmagentos.lm.cohort import CohortTrainer
-from llmagentos.lm.export import merge
-from llmagentos.lm.lora import attach, layout_of
+from llmagentos.lm.lora import adapter_config, attach, layout_of, load_vector
 from llmagentos.lm.memory import agent_bytes, pass_bytes
 from llmagentos.lm.models import base_hash, load_base
 from llmagentos.lm.obstacle import obstacle
@@ -25,14 +20,10 @@ from llmagentos.lm.precision import accelerator_for
 from llmagentos.lm.quantized import check_quantize
 from llmagentos.lm.residual import beside
 from llmagentos.lm.trainer import LoraTrainer
-from llmagentos.recipes import evaluate, export
-from llmagentos.recipes.own_desk import open_bench
-from llmagentos.recipes.terms import terms_of
+from llmagentos.publish import write_peft_folder
 from llmagentos.settings import LoraSettings, ModelSettings, RunSettings
-from tests.crashing import exit_code_of, tune
 from tests.lm_world import CPU, SILOS, evaluate_task, fit_task, start_of
 from tests.test_aggregation_lm import residual_of, told
-from tests.test_recipe import bits, metrics, words_for
 
 bnb = pytest.importorskip("bitsandbytes")
 
@@ -76,7 +67,7 @@ def apart(ours, theirs):
 
 
 def packed_bits(training):
-    """Hash of all that the frozen base holds."""
+    """All that the frozen base holds, by name."""
     base = training.bench.model.get_base_model()
     frozen = {name: t for name, t in base.state_dict().items() if "lora_" not in name}
     assert any(t.dtype in (torch.uint8, torch.int8) for t in frozen.values())
@@ -176,58 +167,6 @@ def test_no_training_changes_a_bit_of_the_base(method):
 
 
 @METHODS
-@pytest.mark.parametrize("aggregation", ["naive", "fedex"])
-def test_a_killed_run_and_resumed_ends_with_the_same_bits_and_learns(tmp_path, method, aggregation):
-    asked = ["--model.quantize", method, "--aggregation", aggregation]
-    whole, parted = tmp_path / "whole", tmp_path / "parted"
-    assert exit_code_of(tune, words_for(whole, *asked)) == 0
-    assert exit_code_of(tune, words_for(parted, *asked), 130) < 0
-    assert exit_code_of(tune, words_for(parted, "--resume")) == 0
-    assert bits(parted / "run") == bits(whole / "run")
-    assert metrics(parted / "run") == metrics(whole / "run")
-    summary = json.loads((whole / "run" / "summary.json").read_text())
-    for agent, before in summary["before"].items():
-        assert summary["after"][agent]["loss"] < before["loss"]
-
-
-@pytest.fixture(scope="module")
-def tuned(tmp_path_factory):
-    """The folder of a run on a base of four bits."""
-    out = tmp_path_factory.mktemp("tuned")
-    assert exit_code_of(tune, words_for(out, "--model.quantize", "nf4")) == 0
-    return out / "run"
-
-
-def test_the_adapter_loads_on_the_whole_base_and_on_the_packed_one(tuned, tmp_path):
-    losses = {}
-    for method in ("nf4", "none"):
-        file = tmp_path / f"{method}.json"
-        words = ["--adapter", str(tuned / "adapter"), "--model.quantize", method, "--rows", "4"]
-        assert evaluate.main([*words, "--json", str(file)]) == 0
-        silos = json.loads(file.read_text())["silos"]
-        losses[method] = {agent: numbers["loss"] for agent, numbers in silos.items()}
-    after = json.loads((tuned / "summary.json").read_text())["after"]
-    for agent, numbers in after.items():
-        assert losses["nf4"][agent] == pytest.approx(numbers["loss"], rel=1e-5)
-        assert losses["none"][agent] == pytest.approx(numbers["loss"], rel=0.05)
-    model = PeftModel.from_pretrained(load_base(TINY, 0).model, tuned / "adapter")
-    assert type(model.get_submodule("base_model.model.lm_head")) is nn.Linear
-
-
-def test_an_adapter_is_merged_into_whole_weights(tuned, tmp_path):
-    words = ["--adapter", str(tuned / "adapter"), "--model.dtype", "float32"]
-    assert export.main([*words, "--out", str(tmp_path / "merged")]) == 0
-    merge(TINY, tuned / "adapter", tmp_path / "expected")
-    name = "model.safetensors"
-    assert (tmp_path / "merged" / name).read_bytes() == (tmp_path / "expected" / name).read_bytes()
-    assert "quantization" not in (tmp_path / "merged" / "config.json").read_text()
-
-
-def test_the_card_says_what_the_base_was_quantized_to(tuned):
-    assert "quantize: nf4" in (tuned / "adapter" / "README.md").read_text()
-
-
-@METHODS
 def test_a_folder_is_quantized_as_it_is_loaded(method, tmp_path):
     base = load_base(TINY, 0)
     base.model.save_pretrained(tmp_path)
@@ -235,6 +174,30 @@ def test_a_folder_is_quantized_as_it_is_loaded(method, tmp_path):
     there = load_base(replace(TINY, source=str(tmp_path), quantize=method), 0)
     here = load_base(replace(TINY, quantize=method), 0)
     assert (there.hash, there.quantized_hash) == (here.hash, here.quantized_hash)
+
+
+@METHODS
+@torch.no_grad()
+def test_layers_that_store_their_weight_transposed_are_packed_the_right_way_round(method, tmp_path):
+    torch.manual_seed(0)
+    tokenizer = load_base(TINY, 0).tokenizer
+    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    sizes = {"n_layer": 1, "n_embd": 64, "n_head": 2, "vocab_size": len(tokenizer)}
+    GPT2LMHeadModel(GPT2Config(**sizes, **ends)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    there, ids = replace(TINY, source=str(tmp_path)), torch.arange(3, 40)[None]
+    lora, logits = LoraSettings(target_modules=["c_attn"]), []
+    for each in ("none", method):
+        base = load_base(replace(there, quantize=each), 0)
+        model = attach(base, lora, 0)
+        layout = layout_of(model)
+        load_vector(model, start_of(layout))
+        logits.append(model(ids).logits)
+    assert torch.allclose(*logits, atol={"nf4": 0.1, "int8": 0.01}[method])
+    adapter = Adapter(layout, start_of(layout))
+    write_peft_folder(tmp_path / "adapter", adapter, adapter_config(model, base), "card")
+    loaded = PeftModel.from_pretrained(load_base(there, 0).model, tmp_path / "adapter")
+    assert torch.equal(loaded(ids).logits, logits[0])
 
 
 @pytest.mark.parametrize("wanted", ["none", "nf4", "int8"])
@@ -270,57 +233,3 @@ def test_layers_of_eight_bits_count_the_inputs_that_they_hold():
     plain = RunSettings()
     again = replace(plain, local=replace(plain.local, gradient_checkpointing=True))
     assert agent_bytes(ours.bench, again) == agent_bytes(ours.bench, plain)
-
-
-HIDDEN = """
-import sys
-sys.modules["bitsandbytes"] = None
-"""
-
-
-def test_a_missing_package_is_named_with_its_extra(tmp_path):
-    (tmp_path / "sitecustomize.py").write_text(HIDDEN)
-    words = ["-m", "llmagentos.recipes.fedavg_lora", "--config", "smoke"]
-    done = subprocess.run(
-        [sys.executable, *words, "--out", str(tmp_path), "--model.quantize", "nf4"],
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-    )
-    assert done.returncode == 2
-    assert "model.quantize='nf4': bitsandbytes is not installed" in done.stderr
-    assert "llmagentos[quantized]" in done.stderr
-
-
-def test_nothing_is_said_where_a_base_is_packed_and_evaluated(tuned):
-    words = ["-m", "llmagentos.recipes.generate", "--adapter", str(tuned / "adapter")]
-    done = subprocess.run(
-        [
-            sys.executable,
-            *words,
-            "--model.quantize",
-            "int8",
-            "--prompt",
-            "one",
-            "--max_tokens",
-            "2",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stderr == ""
-
-
-def test_an_organisation_may_hold_the_agreed_base_in_four_bits():
-    agreed = terms_of(RunSettings(model=TINY), "0" * 64)
-    examples = [Example(f"question {n}", f"answer {n}") for n in range(20)]
-    limits = Limits(rounds=1, steps=1, epochs=1.0, examples=1, held_out=1)
-    own = AgentSettings("city", "", device="cpu", quantize="nf4", threads=1, limits=limits)
-    bench = open_bench(own, agreed, examples)
-    layers = bench.trainer.bench.model.modules()
-    assert sum(isinstance(layer, bnb.nn.Linear4bit) for layer in layers) == 14
-    assert "quantization" not in str(bench.published)
-    with pytest.raises(ModelError, match="the terms want"):
-        open_bench(own, replace(agreed, base="0" * 64), examples)

@@ -113,6 +113,12 @@ def _keep_order(layer: nn.Module) -> None:
     layer.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
 
 
+def whole_kind(layer: nn.Module) -> type[nn.Module]:
+    """The kind of a layer, for a quantized one of the layer that it was made of."""
+    kind: type[nn.Module] = vars(layer).get("source_cls", type(layer))
+    return kind
+
+
 def quantized_kinds() -> set[tuple[type, type]]:
     """Kinds of LoRA layer with the quantized layer that each is for; none where there are none."""
     if find_spec("bitsandbytes") is None:
