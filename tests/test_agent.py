@@ -112,7 +112,7 @@ def test_a_change_that_says_more_than_agreed_never_leaves(north, privacy, reason
 
 
 def test_noise_is_required_of_a_length(north):
-    with pytest.raises(SettingError, match=r"privacy\.noise=0\.5: noise is measured in units"):
+    with pytest.raises(SettingError, match=r"limits\.noise=0\.5: noise is measured in units"):
         Limits(noise=0.5)
 
 
