@@ -86,6 +86,7 @@ class Scope:
     seeds: tuple[int, ...] = (0, 1, 2)
     few: int = 4
     many: int = 16
+    many_seeds: tuple[int, ...] = (0,)
     best: int = 3
     """How many methods play with many agents, beside naive averaging."""
 
@@ -119,7 +120,7 @@ def slots(cells: Cells, scope: Scope) -> Iterator[Slot]:
         for method in scope.methods:
             yield Slot(corpus, scope.few, method, chosen(cells, corpus, method, scope), seed)
     best = rivals(cells, scope)
-    for seed, corpus in product(scope.seeds, scope.size.corpora):
+    for seed, corpus in product(scope.many_seeds, scope.size.corpora):
         for method in ["naive", *best] if best else ["naive", *[None] * scope.best]:
             lr = chosen(cells, corpus, method, scope) if method else None
             yield Slot(corpus, scope.many, method, lr, seed)
