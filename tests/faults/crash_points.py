@@ -19,7 +19,7 @@ from llmagentos.journal import Journal
 from llmagentos.memory import AgentMemory
 from llmagentos.recipes.run_folder import RunFolder
 from llmagentos.strategies import Step
-from tests.walking import Walking
+from tests.faults.walking import Walking
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from llmagentos.federation import run
-from tests.namespaces import NEAR, laid_cable
-from tests.proxy import Proxy
-from tests.tenants import ROUNDS, TENANTS, House, bits, calm_bits, federation_over
+from tests.faults.namespaces import NEAR, laid_cable
+from tests.faults.proxy import Proxy
+from tests.faults.tenants import ROUNDS, TENANTS, House, bits, calm_bits, federation_over
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ from llmagentos.recipes.run_folder import RunFolder
 from llmagentos.settings import LocalSettings
 from tests import coded, lora_world
 from tests.coded import AGENTS, CODECS, ROSTER
-from tests.crash_points import Point
+from tests.faults.crash_points import Point
+from tests.faults.walking import Walking
 from tests.organisations import Direct, Organisations
-from tests.walking import Walking
 
 SGD = LocalSettings(steps=3, batch=4, lr=0.1, optimizer="sgd")
 FIT = {**asdict(SGD), "strategy": "fedavg", "aggregation": "naive"}
