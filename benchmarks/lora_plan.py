@@ -1,6 +1,6 @@
 """The grid of `lora_methods.py`: its methods, their budget, and what earlier cells decide."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from math import inf
@@ -86,6 +86,7 @@ class Scope:
     seeds: tuple[int, ...] = (0, 1, 2)
     few: int = 4
     many: int = 16
+    many_seeds: tuple[int, ...] = (0,)
     best: int = 3
     """How many methods play with many agents, beside naive averaging."""
 
@@ -113,13 +114,25 @@ def missing(cells: Cells, scope: Scope) -> list[int]:
 
 
 def slots(cells: Cells, scope: Scope) -> Iterator[Slot]:
-    """Every cell: the rates on the first seed, corpus by corpus; the other seeds; many agents."""
+    """Every cell: the rates on the first seed, corpus by corpus; the other seeds; many agents.
+
+    What has unequal ranks, which many agents do not play, gets its other seeds last.
+    """
     yield from _first_seed(scope)
-    for seed, corpus in product(scope.seeds[1:], scope.size.corpora):
-        for method in scope.methods:
-            yield Slot(corpus, scope.few, method, chosen(cells, corpus, method, scope), seed)
+    equal = [name for name, each in scope.methods.items() if not each.ranks]
+    yield from _other_seeds(equal, cells, scope)
+    yield from _many_agents(cells, scope)
+    yield from _other_seeds(scope.methods.keys() - equal, cells, scope)
+
+
+def _other_seeds(methods: Iterable[str], cells: Cells, scope: Scope) -> Iterator[Slot]:
+    for seed, corpus, method in product(scope.seeds[1:], scope.size.corpora, sorted(methods)):
+        yield Slot(corpus, scope.few, method, chosen(cells, corpus, method, scope), seed)
+
+
+def _many_agents(cells: Cells, scope: Scope) -> Iterator[Slot]:
     best = rivals(cells, scope)
-    for seed, corpus in product(scope.seeds, scope.size.corpora):
+    for seed, corpus in product(scope.many_seeds, scope.size.corpora):
         for method in ["naive", *best] if best else ["naive", *[None] * scope.best]:
             lr = chosen(cells, corpus, method, scope) if method else None
             yield Slot(corpus, scope.many, method, lr, seed)
