@@ -105,6 +105,13 @@ def test_the_base_is_the_same_base_and_its_bits_are_told_apart(method):
 
 
 @METHODS
+def test_loading_leaves_the_generator_of_torch_alone(method):
+    state = torch.get_rng_state()
+    load_base(replace(TINY, quantize=method), 0)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@METHODS
 @pytest.mark.parametrize("targets", [["q_proj", "v_proj"], ["all-linear"]])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_gradients_are_those_of_a_dense_base_of_the_same_values(method, targets, checkpointing):

@@ -13,7 +13,7 @@ from torch import nn
 
 from llmagentos.agent import AgentSettings, Limits
 from llmagentos.corpus import Example
-from llmagentos.errors import ModelError
+from llmagentos.errors import JournalError, ModelError
 from llmagentos.journal import Journal
 from llmagentos.lm.export import merge
 from llmagentos.lm.models import load_base
@@ -81,10 +81,12 @@ def test_an_adapter_is_merged_into_whole_weights(tuned, tmp_path):
 
 def test_a_run_is_held_to_the_bits_that_its_base_was_packed_into(tuned):
     base = load_base(replace(TINY, quantize="nf4"), 0)
+    same = {"base": base.hash, "quantized base": base.quantized_hash}
     with Journal(tuned / "journal") as journal:
-        facts = dict(journal._execute("SELECT name, value FROM facts").fetchall())
-    assert facts["base"] == base.hash
-    assert facts["quantized base"] == base.quantized_hash
+        layout = journal.state().adapter.layout
+        assert journal.begin(layout, same, journal.state) == journal.run
+        with pytest.raises(JournalError, match="began with another quantized base"):
+            journal.begin(layout, {**same, "quantized base": base.hash}, journal.state)
 
 
 def test_the_card_says_what_the_base_was_quantized_to(tuned):
