@@ -12,11 +12,10 @@ from counted import Counted
 from wire import NAMED, RESULT, Made, Work
 
 from llmagentos.engines.flower.carrier import FlowerCarrier
-from llmagentos.engines.flower.certificates import make_certificates, make_node_key
+from llmagentos.engines.flower.certificates import make_certificates
 from llmagentos.engines.flower.command_line import CommandLine
-from llmagentos.engines.flower.link import QUIET, Address
-from llmagentos.engines.flower.local import AgentProcess, free_port
-from llmagentos.engines.flower.node import Node
+from llmagentos.engines.flower.link import QUIET
+from llmagentos.engines.flower.local import AgentProcess, free_port, local_node, local_server
 from llmagentos.engines.flower.program import Program, Tended
 
 LIMIT_S = 900
@@ -57,18 +56,11 @@ class Counter:
 
 def own_flower(made: Made, agents: list[str], folder: Path) -> tuple[FlowerCarrier, Counted]:
     """This library's, as ``local_flower`` starts it, but nodes dial the relay."""
-    homes = {agent: folder / agent for agent in agents}
-    for home in homes.values():
-        home.mkdir(parents=True)
-    keys = {agent: make_node_key(home / "node.key") for agent, home in homes.items()}
-    make_certificates(folder, ["localhost", "127.0.0.1"])
-    address = Address(folder.absolute(), port=free_port())
-    carrier = FlowerCarrier(folder / "server", address, keys)
-    counted = Counted(address.port)
+    carrier, homes = local_server(agents, folder)
+    counted = Counted(carrier.link.address.port)
     carrier.link.programs.append(Counter(counted))
     for agent, home in homes.items():
-        dialled = f"localhost:{counted.port}"
-        node = Node(dialled, folder / "ca.pem", home / "node.key", home, free_port())
+        node = local_node(home, f"localhost:{counted.port}")
         carrier.link.programs += [node.program(), AgentProcess(made, agent, home)]
     return carrier, counted
 

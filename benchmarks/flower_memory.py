@@ -26,10 +26,8 @@ from wire import Made, Work
 
 from llmagentos.engines.answering import unbroken_answer
 from llmagentos.engines.flower.carrier import FlowerCarrier
-from llmagentos.engines.flower.certificates import make_certificates, make_node_key
-from llmagentos.engines.flower.link import Address
-from llmagentos.engines.flower.local import SPAWN, free_port
-from llmagentos.engines.flower.node import POLL_S, Desk, Node
+from llmagentos.engines.flower.local import SPAWN, local_node, local_server
+from llmagentos.engines.flower.node import POLL_S, Desk
 from llmagentos.engines.flower.program import end_with_parent
 from llmagentos.engines.remote import RemoteEngine
 from llmagentos.federation import Federation, run
@@ -70,17 +68,10 @@ def live(made: Made, homes: dict[str, Path]) -> None:
 
 def carrier_of(made: Made, agents: list[str], folder: Path) -> FlowerCarrier:
     """A SuperLink, a SuperNode an agent, and the crowd."""
-    homes = {agent: folder / agent for agent in agents}
-    for home in homes.values():
-        home.mkdir(parents=True)
-    keys = {agent: make_node_key(home / "node.key") for agent, home in homes.items()}
-    make_certificates(folder, ["localhost", "127.0.0.1"])
-    address = Address(folder.absolute(), port=free_port())
-    carrier = FlowerCarrier(folder / "server", address, keys)
+    carrier, homes = local_server(agents, folder)
     carrier.link.programs.append(Crowd(made, homes))
     for home in homes.values():
-        node = Node(address.reached, folder / "ca.pem", home / "node.key", home, free_port())
-        carrier.link.programs.append(node.program())
+        carrier.link.programs.append(local_node(home, carrier.link.address.reached).program())
     return carrier
 
 

@@ -4,14 +4,16 @@ OMP_NUM_THREADS=2 python benchmarks/svd.py
 """
 
 import argparse
+import os
+from platform import python_version
 from time import perf_counter
 
 import numpy as np
 
 from llmagentos.aggregation.factors import Factors, summed, truncated
 
-LAYERS = {"q_proj": (4096, 4096), "v_proj": (4096, 4096)}
-BLOCKS = 32
+LAYERS = 64
+"""Queries and values of 32 blocks, 4096 x 4096 each."""
 
 
 def main() -> None:
@@ -29,19 +31,36 @@ def main() -> None:
         for _ in range(asked.agents)
     ]
     shares = [1 / asked.agents] * asked.agents
+    print(f"{machine()}\n\n| way | seconds | seconds a layer | error |\n|---|---|---|---|")
     start = perf_counter()
-    best = truncated(summed(local, shares), asked.rank)
-    one = perf_counter() - start
-    print(f"by QR, one layer   {one:8.2f} s, error {best.error:.6g}")
-    start = perf_counter()
-    for _ in range(BLOCKS * len(LAYERS)):
-        truncated(summed(local, shares), asked.rank)
-    print(f"by QR, {BLOCKS * len(LAYERS)} layers   {perf_counter() - start:8.2f} s")
+    for _ in range(LAYERS):
+        best = truncated(summed(local, shares), asked.rank)
+    print(
+        row(
+            f"QR of the stacked factors, {LAYERS} layers",
+            perf_counter() - start,
+            LAYERS,
+            best.error,
+        )
+    )
     if asked.dense:
         start = perf_counter()
         values = np.linalg.svd(summed(local, shares).dense())[1]
-        error = np.linalg.norm(values[asked.rank :])
-        print(f"dense, one layer   {perf_counter() - start:8.2f} s, error {error:.6g}")
+        took, error = perf_counter() - start, float(np.linalg.norm(values[asked.rank :]))
+        assert np.isclose(error, best.error, rtol=1e-9)
+        print(row("the dense sum, one layer", took, 1, error))
+
+
+def machine() -> str:
+    """Where it ran."""
+    return (
+        f"{len(os.sched_getaffinity(0))} cores; Python {python_version()}, NumPy {np.__version__}."
+    )
+
+
+def row(way: str, seconds: float, layers: int, error: float) -> str:
+    """A row of the table."""
+    return f"| {way} | {seconds:.1f} | {seconds / layers:.2f} | {error:.6g} |"
 
 
 if __name__ == "__main__":

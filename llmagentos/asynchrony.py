@@ -5,20 +5,13 @@ round that it began at. FedBuff: Nguyen et al. 2022, arXiv:2106.06639; FedAsync:
 arXiv:1903.03934.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 
-from llmagentos.errors import Damaged, QuorumError, Refused
-from llmagentos.federation import (
-    ATTEMPTS,
-    Federation,
-    check_finite,
-    refuse,
-    settle,
-    task_for,
-    weighted,
-)
+from llmagentos.errors import QuorumError, Refused
+from llmagentos.federation import Federation, check_finite, task_for
+from llmagentos.federation.asking import Post, refuse
+from llmagentos.federation.counting import weighted
 from llmagentos.journal import Answer
 from llmagentos.messages import Task
 from llmagentos.patience import Patience
@@ -35,7 +28,7 @@ def run(parts: Federation) -> Iterator[RoundReport]:
     what they bring is where a run that goes on begins. Nothing is evaluated on the way: that would
     wait for the slowest.
     """
-    state, post = parts.journal.state(), OpenTasks(parts)
+    state, post = parts.journal.state(), reopened(parts)
     while state.round <= parts.plan.rounds:
         state, report = flush(state, post, parts)
         yield report
@@ -43,13 +36,11 @@ def run(parts: Federation) -> Iterator[RoundReport]:
         post.receive()
 
 
-def flush(
-    state: ServerState, post: "OpenTasks", parts: Federation
-) -> tuple[ServerState, RoundReport]:
+def flush(state: ServerState, post: Post, parts: Federation) -> tuple[ServerState, RoundReport]:
     """The next state: the first ``plan.buffer`` updates that wait are combined, and counted."""
     start, journal = parts.clock(), parts.journal
     parts.engine.renew()
-    post.dismiss()
+    dismiss(post, parts)
     fill(state, post, parts)
     members = sorted(journal.waiting()[: parts.plan.buffer], key=lambda a: a.update.agent)
     journal.decide(state.round, [answer.update.agent for answer in members])
@@ -75,13 +66,13 @@ def flush(
     return journal.state(), report
 
 
-def fill(state: ServerState, post: "OpenTasks", parts: Federation) -> None:
+def fill(state: ServerState, post: Post, parts: Federation) -> None:
     """The buffer is full; whoever has neither a task nor an update in it gets a task.
 
     Raises ``QuorumError`` when nobody is at work any more; a resumed run asks again.
     """
     while len(parts.journal.waiting()) < parts.plan.buffer:
-        post.hand_out(state)
+        hand_out(state, post, parts)
         if not post.tasks:
             refused = parts.journal.refusals(state.round, "fit")
             parts.journal.forgive(state.round)
@@ -103,62 +94,36 @@ def aged(updates: Step, members: Sequence[Answer], state: ServerState, parts: Fe
     return replace(updates, metrics=metrics, beside=beside)
 
 
-class OpenTasks:
-    """What the agents are at work on, one task each, as the journal knows it.
+def reopened(parts: Federation) -> Post:
+    """The tasks that the journal knows as open, which are sent again.
 
-    ``tasks`` is by agent. Those that were open when a run stopped are sent again, from the version
-    that they began at.
+    Each is from the version that it began at.
     """
+    journal = parts.journal
+    tasks = {
+        agent: task_from(journal.state(base), agent, parts) for agent, base in journal.open_tasks()
+    }
+    return Post(parts, Patience(None, parts.plan.resend_s, parts.clock), tasks)
 
-    def __init__(self, parts: Federation) -> None:
-        self._parts = parts
-        plan, journal = parts.plan, parts.journal
-        self.tasks = {
-            agent: self._task(agent, journal.state(base)) for agent, base in journal.open_tasks()
-        }
-        self._patience = Patience(None, plan.resend_s, parts.clock)
-        self._damaged: Counter[tuple[str, int]] = Counter()
 
-    def hand_out(self, state: ServerState) -> None:
-        """Every agent that has no task, no update in the buffer and no answer yet gets a task."""
-        journal, roster = self._parts.journal, self._parts.engine.roster
-        resting = {answer.update.agent for answer in journal.waiting()}
-        idle = sorted(set(roster) - resting - set(self.tasks))
-        tasks = [self._task(agent, state) for agent in idle]
-        fresh = [task for task in tasks if not journal.answered(task)]
-        journal.ask(fresh)
-        self.tasks |= {task.agent: task for task in fresh}
+def hand_out(state: ServerState, post: Post, parts: Federation) -> None:
+    """Every agent that has no task, no update in the buffer and no answer yet gets a task."""
+    journal, roster = parts.journal, parts.engine.roster
+    resting = {answer.update.agent for answer in journal.waiting()}
+    idle = sorted(set(roster) - resting - set(post.tasks))
+    tasks = [task_from(state, agent, parts) for agent in idle]
+    fresh = [task for task in tasks if not journal.answered(task)]
+    journal.ask(fresh)
+    post.tasks |= {task.agent: task for task in fresh}
 
-    def dismiss(self) -> None:
-        """Whoever is enrolled no more has no task, and the journal says why."""
-        for agent in self.tasks.keys() - self._parts.engine.roster.keys():
-            refuse(self.tasks.pop(agent), Refused("it is enrolled no more"), self._parts.journal)
-            self._patience.again(agent)
 
-    def receive(self) -> None:
-        """What comes in next is in the journal, in the order in which it came."""
-        for agent in self._patience.due(self.tasks):
-            self._parts.engine.send(self.tasks[agent])
-        replies = self._parts.engine.poll(self._patience.left(self.tasks))
-        with self._parts.journal.together():
-            for agent, body in replies:
-                if agent in self.tasks and self._settled(body, self.tasks[agent]):
-                    del self.tasks[agent]
-                    self._patience.again(agent)
+def dismiss(post: Post, parts: Federation) -> None:
+    """Whoever is enrolled no more has no task, and the journal says why."""
+    for agent in post.tasks.keys() - parts.engine.roster.keys():
+        refuse(post.drop(agent), Refused("it is enrolled no more"), parts.journal)
 
-    def _settled(self, body: bytes, task: Task) -> bool:
-        """Whether the task has its answer; a damaged one is asked for again."""
-        try:
-            return settle(body, task, self._parts)
-        except Damaged as error:
-            self._damaged[task.agent, task.round] += 1
-            if self._damaged[task.agent, task.round] < ATTEMPTS:
-                self._patience.again(task.agent)
-                return False
-            refuse(task, error, self._parts.journal)
-            return True
 
-    def _task(self, agent: str, state: ServerState) -> Task:
-        """A task from a version on; its receipt is the version that the agent's last began at."""
-        receipt = self._parts.journal.last_answer(agent, state.round)
-        return replace(task_for(agent, "fit", state, self._parts), receipt=receipt)
+def task_from(state: ServerState, agent: str, parts: Federation) -> Task:
+    """A task from a version on; its receipt is the version that the agent's last began at."""
+    receipt = parts.journal.last_answer(agent, state.round)
+    return replace(task_for(agent, "fit", state, parts), receipt=receipt)

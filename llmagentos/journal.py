@@ -8,7 +8,6 @@ the bits of a run that never was.
 import json
 import logging
 import secrets
-import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,21 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from llmagentos.adapter import Layout
 from llmagentos.codecs import pack_file, unpack
 from llmagentos.errors import Damaged, JournalError
 from llmagentos.interrupts import unbroken
 from llmagentos.messages import Failure, Kind, Task, Update, decode
+from llmagentos.records import Records
 from llmagentos.schema import NEEDED, SCHEMA
 from llmagentos.state import ServerState, restored
-from llmagentos.store import Store, execute
 
 log = logging.getLogger(__name__)
-
-PATIENCE_S = 1.0
-"""How long a journal waits for a folder that another process looks into for a moment."""
 
 
 @dataclass(frozen=True)
@@ -52,21 +46,13 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self._lock = FileLock(folder / "lock", timeout=PATIENCE_S)
-        try:
-            self._lock.acquire()
-        except Timeout:
-            raise JournalError(f"{folder} is in use by another process; wait for it") from None
-        self._store = Store(folder / "cas")
-        self._rows = sqlite3.connect(folder / "journal.sqlite", isolation_level=None)
-        for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", *SCHEMA):
-            self._execute(statement)
+        self._rows = Records(folder, SCHEMA)
+        self._files = self._rows.files
         self._mend()
 
     def close(self) -> None:
         """Let another process have the run."""
         self._rows.close()
-        self._lock.release()
 
     def __enter__(self) -> "Journal":
         return self
@@ -83,7 +69,7 @@ class Journal:
         when the journal began with others.
         """
         facts = {**facts, "layout": layout.to_json()}
-        known = dict(self._execute("SELECT name, value FROM facts").fetchall())
+        known = dict(self._rows.execute("SELECT name, value FROM facts").fetchall())
         if not known:
             known = {"run": secrets.token_hex(8), **facts}
             self._open(first(), known)
@@ -97,26 +83,26 @@ class Journal:
     @property
     def run(self) -> str:
         """The id of the run that began here."""
-        (value,) = self._execute("SELECT value FROM facts WHERE name='run'").fetchone()
+        (value,) = self._rows.execute("SELECT value FROM facts WHERE name='run'").fetchone()
         return str(value)
 
     def _open(self, state: ServerState, facts: Mapping[str, str]) -> None:
         body = self._put_state(state)
-        with self._transaction():
+        with self._rows.transaction():
             for fact in facts.items():
-                self._execute("INSERT INTO facts VALUES (?, ?)", fact)
+                self._rows.execute("INSERT INTO facts VALUES (?, ?)", fact)
             self._insert_round(state.round, body)
 
     def state(self, round_: int | None = None) -> ServerState:
         """The state of a round, the open one unless given; closed ones go when ``forget`` says."""
-        round_, body = self._execute(
+        round_, body = self._rows.execute(
             "SELECT round, state FROM rounds WHERE round=coalesce(?, (SELECT max(round)"
             " FROM rounds))",
             (round_,),
         ).fetchone()
-        (layout,) = self._execute("SELECT value FROM facts WHERE name='layout'").fetchone()
+        (layout,) = self._rows.execute("SELECT value FROM facts WHERE name='layout'").fetchone()
         try:
-            _, vectors = unpack(self._store.map(body))
+            _, vectors = unpack(self._files.map(body))
         except Damaged as error:
             raise JournalError(f"the state of round {round_} is lost: {error}") from error
         return restored(round_, Layout.from_json(layout), vectors)
@@ -124,9 +110,9 @@ class Journal:
     def ask(self, tasks: Sequence[Task]) -> None:
         """Note who is asked and since when, for those who look at the run."""
         asked = [(task.round, task.kind, task.agent, time.time()) for task in tasks]
-        with unbroken(), self._transaction():
+        with unbroken(), self._rows.transaction():
             for row in asked:
-                self._execute("INSERT OR IGNORE INTO asked VALUES (?, ?, ?, ?)", row)
+                self._rows.execute("INSERT OR IGNORE INTO asked VALUES (?, ?, ?, ?)", row)
 
     def repeats(self, answer: Update | Failure, task: Task) -> bool:
         """Whether it answers not this task but another one that has its answer."""
@@ -135,7 +121,7 @@ class Journal:
     def answered(self, task: Task | Update | Failure) -> bool:
         """Whether the task has its answer, good or refused; a second one is not wanted."""
         return bool(
-            self._execute(
+            self._rows.execute(
                 "SELECT 1 FROM answers WHERE round=? AND kind=? AND agent=?",
                 (task.round, task.kind, task.agent),
             ).fetchone()
@@ -144,13 +130,13 @@ class Journal:
     @contextmanager
     def together(self) -> Iterator[None]:
         """All answers that are kept inside are on the disk at its end, or none is."""
-        with unbroken(), self._transaction():
+        with unbroken(), self._rows.transaction():
             yield
 
     def record(self, task: Task, body: bytes, squared_norm: float) -> None:
         """Keep an admitted update; a repeat is dropped."""
         with unbroken():
-            self._insert_answer(task, self._store.put(body), squared_norm, None)
+            self._insert_answer(task, self._files.put(body), squared_norm, None)
 
     def refuse(self, task: Task, reason: str) -> None:
         """Keep why an agent has no update in this round."""
@@ -162,12 +148,12 @@ class Journal:
     ) -> None:
         key = (task.round, task.kind, task.agent)
         values = (*key, body, squared_norm, refused)
-        self._execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?)", values)
+        self._rows.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?)", values)
 
     def refusals(self, round_: int, kind: Kind) -> dict[str, str]:
         """Agent to reason, of a round's answers that were refused."""
         return dict(
-            self._execute(
+            self._rows.execute(
                 "SELECT agent, refused FROM answers WHERE round=? AND kind=? AND body IS NULL"
                 " ORDER BY agent",
                 (round_, kind),
@@ -176,7 +162,7 @@ class Journal:
 
     def answers(self, round_: int, kind: Kind) -> list[Answer]:
         """The admitted updates of a round in the order of their agents' names."""
-        rows = self._execute(
+        rows = self._rows.execute(
             "SELECT agent, body, squared_norm FROM answers"
             " WHERE round=? AND kind=? AND body IS NOT NULL ORDER BY agent",
             (round_, kind),
@@ -185,7 +171,7 @@ class Journal:
 
     def _answer(self, agent: str, name: str, squared_norm: float) -> Answer:
         try:
-            body = self._store.map(name)
+            body = self._files.map(name)
         except Damaged as error:
             raise JournalError(
                 f"an answer of {agent!r} is lost, resume asks again: {error}"
@@ -196,13 +182,13 @@ class Journal:
 
     def waiting(self) -> list[Answer]:
         """The admitted updates that no closed round has counted, in the order they came in."""
-        rows = self._execute("SELECT agent, body, squared_norm FROM waiting")
+        rows = self._rows.execute("SELECT agent, body, squared_norm FROM waiting")
         return [self._answer(*row) for row in rows]
 
     def refused_meanwhile(self, count: int) -> dict[str, str]:
         """Agent to reason, of training refused after what is counted, up to ``count`` that wait."""
         return dict(
-            self._execute(
+            self._rows.execute(
                 "SELECT agent, refused FROM answers WHERE kind='fit' AND body IS NULL"
                 " AND rowid > (SELECT coalesce(max(rowid), 0) FROM answers WHERE kind='fit'"
                 " AND body IS NOT NULL AND rowid < (SELECT min(place) FROM waiting))"
@@ -213,11 +199,11 @@ class Journal:
 
     def open_tasks(self) -> list[tuple[str, int]]:
         """Agent and round of the fit tasks that have no answer, in the order they were asked."""
-        return self._execute("SELECT agent, round FROM unanswered").fetchall()
+        return self._rows.execute("SELECT agent, round FROM unanswered").fetchall()
 
     def last_answer(self, agent: str, before: int) -> int | None:
         """The last round before a given one that has an admitted update of an agent."""
-        (found,) = self._execute(
+        (found,) = self._rows.execute(
             "SELECT max(round) FROM answers WHERE kind='fit' AND agent=? AND round<?"
             " AND body IS NOT NULL",
             (agent, before),
@@ -226,7 +212,7 @@ class Journal:
 
     def receipt(self, agent: str, before: int) -> int | None:
         """The last round before a given one that counted an agent."""
-        found = self._execute(
+        found = self._rows.execute(
             "SELECT round FROM rounds WHERE round<? AND EXISTS"
             " (SELECT 1 FROM json_each(members) WHERE value=?) ORDER BY round DESC LIMIT 1",
             (before, agent),
@@ -235,26 +221,28 @@ class Journal:
 
     def members(self, round_: int) -> list[str] | None:
         """Who counts in a round, once that is decided."""
-        (text,) = self._execute("SELECT members FROM rounds WHERE round=?", (round_,)).fetchone()
+        (text,) = self._rows.execute(
+            "SELECT members FROM rounds WHERE round=?", (round_,)
+        ).fetchone()
         return None if text is None else list(json.loads(text))
 
     def decide(self, round_: int, members: Sequence[str]) -> None:
         """Fix who counts in a round."""
         with unbroken():
-            self._execute(
+            self._rows.execute(
                 "UPDATE rounds SET members=? WHERE round=?", (json.dumps(members), round_)
             )
 
     def forgive(self, round_: int) -> None:
         """Drop the refusals of a round that cannot close, so that it asks again when resumed."""
-        self._execute("DELETE FROM answers WHERE round=? AND body IS NULL", (round_,))
+        self._rows.execute("DELETE FROM answers WHERE round=? AND body IS NULL", (round_,))
 
     def close_round(self, state: ServerState, report: Mapping[str, Any]) -> None:
         """Close the open round with its report and open the next one with its state."""
         with unbroken():
             body = self._put_state(state)
-            with self._transaction():
-                self._execute(
+            with self._rows.transaction():
+                self._rows.execute(
                     "UPDATE rounds SET report=? WHERE round=?",
                     (json.dumps(report), state.round - 1),
                 )
@@ -262,7 +250,9 @@ class Journal:
 
     def reports(self) -> list[dict[str, Any]]:
         """The reports of the closed rounds, in order."""
-        rows = self._execute("SELECT report FROM rounds WHERE report IS NOT NULL ORDER BY round")
+        rows = self._rows.execute(
+            "SELECT report FROM rounds WHERE report IS NOT NULL ORDER BY round"
+        )
         return [json.loads(report) for (report,) in rows]
 
     def forget(self, *, updates: bool) -> None:
@@ -271,50 +261,37 @@ class Journal:
         The agents' updates too if ``updates``. Their rows stay, and with them their hashes.
         """
         spared = ("measure", "measure" if updates else "fit")
-        bodies = self._execute(
+        bodies = self._rows.execute(
             "SELECT body FROM answers WHERE body IS NOT NULL AND (kind IN (?, ?) OR round>="
             " (SELECT max(round) FROM rounds) OR rowid IN (SELECT place FROM waiting))",
             spared,
         )
-        self._store.keep({name for (name,) in [*self._execute(NEEDED), *bodies]})
+        self._files.keep({name for (name,) in [*self._rows.execute(NEEDED), *bodies]})
 
     def _mend(self) -> None:
         """After a crash: files that no row names go, and so do rows of lost files of this round."""
-        rows = self._execute(
+        rows = self._rows.execute(
             "SELECT rowid, round, body FROM answers WHERE body IS NOT NULL"
         ).fetchall()
-        self._store.keep({name for (name,) in self._execute(NEEDED)} | {name for *_, name in rows})
-        (open_round,) = self._execute("SELECT max(round) FROM rounds").fetchone()
+        self._files.keep(
+            {name for (name,) in self._rows.execute(NEEDED)} | {name for *_, name in rows}
+        )
+        (open_round,) = self._rows.execute("SELECT max(round) FROM rounds").fetchone()
         for row, round_, name in rows:
             if round_ >= (open_round or 0):
                 self._drop_if_lost(row, name)
 
     def _drop_if_lost(self, row: int, name: str) -> None:
         try:
-            self._store.map(name)
+            self._files.map(name)
         except Damaged as error:
             log.warning("%s; the agent is asked again", error)
-            self._execute("DELETE FROM answers WHERE rowid=?", (row,))
-            self._store.drop(name)
+            self._rows.execute("DELETE FROM answers WHERE rowid=?", (row,))
+            self._files.drop(name)
 
     def _put_state(self, state: ServerState) -> str:
         header, vectors = {"round": state.round}, state.vectors()
-        return self._store.put_written(lambda path: pack_file(path, header, vectors))
+        return self._files.put_written(lambda path: pack_file(path, header, vectors))
 
     def _insert_round(self, round_: int, state: str) -> None:
-        self._execute("INSERT INTO rounds (round, state) VALUES (?, ?)", (round_, state))
-
-    def _execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
-        return execute(self._rows, statement, values, self.folder)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._execute("COMMIT")
-        except BaseException:
-            # A full disk ends the transaction by itself.
-            if self._rows.in_transaction:
-                self._execute("ROLLBACK")
-            raise
+        self._rows.execute("INSERT INTO rounds (round, state) VALUES (?, ?)", (round_, state))

@@ -13,6 +13,9 @@ from llmagentos.fields import LONGEST_TEXT, fits, is_number, sane
 Kind = Literal["fit", "evaluate", "measure"]
 """``fit`` trains; ``evaluate`` reads a few held-out rows, ``measure`` more of them."""
 
+MOMENTS = "moments"
+"""Names of vectors begin with it that an agent's optimizer has learnt, and that agents keep."""
+
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 

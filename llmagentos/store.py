@@ -1,13 +1,11 @@
-"""Files named by the hash of what they hold, and the rows of SQLite that name them."""
+"""Files named by the hash of what they hold."""
 
 import hashlib
 import mmap
-import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
 
-from llmagentos.errors import Damaged, DiskFull, JournalError
+from llmagentos.errors import Damaged
 from llmagentos.files import made_durably, write_durably
 
 
@@ -63,18 +61,6 @@ class Store:
         for path in self.folder.iterdir():
             if path.name not in names:
                 path.unlink()
-
-
-def execute(
-    rows: sqlite3.Connection, statement: str, values: Sequence[Any], folder: Path
-) -> sqlite3.Cursor:
-    """What a statement finds; raises ``DiskFull`` or ``JournalError``, which name the folder."""
-    try:
-        return rows.execute(statement, values)
-    except sqlite3.Error as error:
-        if "disk" in str(error):
-            raise DiskFull(f"{folder}: {error}; make room there") from error
-        raise JournalError(f"{folder} cannot be written: {error}") from error
 
 
 def _hash_of(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The faults that a test run has injected, counted by kind and told at its end."""
+"""Fixtures of all tests, and the faults injected, counted by kind and told at the end."""
 
 import tempfile
 from collections import Counter
@@ -29,6 +29,17 @@ def fault_seed(request):
 def tried(request):
     """Faults by kind; a test adds one for each that it has injected and survived."""
     return request.config.stash[TRIED]
+
+
+@pytest.fixture
+def one_thread():
+    """torch computes on one thread, as agents do that must end with the same bits."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 IN_MEMORY = Path("/dev/shm")

@@ -5,8 +5,8 @@ import os
 import signal
 from pathlib import Path
 
-from llmagentos.agent import AgentJournal
 from llmagentos.journal import Journal
+from llmagentos.records import Records
 
 FORK = multiprocessing.get_context("fork")
 SERVER = multiprocessing.get_context("forkserver")
@@ -29,8 +29,7 @@ def arm(countdown, number=signal.SIGKILL):
 
     for name in ("fsync", "replace", "unlink"):
         setattr(os, name, counted(getattr(os, name)))
-    for journal in (Journal, AgentJournal):
-        journal._execute = counted(journal._execute)
+    Records.execute = counted(Records.execute)
 
 
 def ended(work, *args) -> int:

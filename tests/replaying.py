@@ -22,5 +22,7 @@ class Replayed(InProcessEngine):
 def arrivals(folder):
     """Agent and round of the updates in a journal, in the order in which they came."""
     with Journal(folder) as journal:
-        rows = journal._execute("SELECT agent, round FROM answers WHERE kind='fit' ORDER BY rowid")
+        rows = journal._rows.execute(
+            "SELECT agent, round FROM answers WHERE kind='fit' ORDER BY rowid"
+        )
         return rows.fetchall()

@@ -112,7 +112,7 @@ def test_a_change_that_says_more_than_agreed_never_leaves(north, privacy, reason
 
 
 def test_noise_is_required_of_a_length(north):
-    with pytest.raises(SettingError, match=r"privacy\.noise=0\.5: noise is measured in units"):
+    with pytest.raises(SettingError, match=r"limits\.noise=0\.5: noise is measured in units"):
         Limits(noise=0.5)
 
 
@@ -256,7 +256,7 @@ def test_a_task_of_another_run_takes_nothing_from_what_is_remembered(tmp_path):
 
 
 def test_one_process_an_agent(north):
-    with pytest.raises(JournalError, match="the agent runs already"):
+    with pytest.raises(JournalError, match="in use by another process"):
         AgentJournal(north.desk.journal.folder)
 
 
@@ -266,7 +266,7 @@ def test_a_full_disk_is_a_failure_and_nothing_is_forgotten(north, monkeypatch):
     def full(body):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(north.desk.journal._store, "put", full)
+    monkeypatch.setattr(north.desk.journal._files, "put", full)
     assert "No space left" in north.reply(round=2).reason
     monkeypatch.undo()
     assert isinstance(north.reply(round=2), Update)

@@ -17,15 +17,9 @@ from llmagentos import FederatedLearning, JournalError, QuorumError, ServerSetti
 from llmagentos.messages import Task
 from tests.lm_world import tiny_peft
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 BY_NAME = ["fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "fedadagrad"]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def line(rows=20, seed=0):

@@ -168,7 +168,7 @@ def test_a_receipt_names_the_round_that_the_counted_update_began_at(tmp_path):
 
 
 def rows_of(journal):
-    return journal._execute(
+    return journal._rows.execute(
         "SELECT agent, round FROM answers WHERE kind='fit' ORDER BY rowid"
     ).fetchall()
 

@@ -16,15 +16,9 @@ from llmagentos.lm.trainer import LoraTrainer
 from llmagentos.messages import Task, Update
 from tests.lm_world import CPU, evaluate_task, fit_task, silo, start_of, tiny_peft
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 AGENTS = {"east": silo("east", 3, 5), "north": silo("north", 1), "south": silo("south", 2, 7)}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def one_by_one(**lora: Any) -> LoraTrainer:

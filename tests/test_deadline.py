@@ -10,7 +10,8 @@ from llmagentos.errors import QuorumError, SettingError
 from llmagentos.federation import measure, run
 from llmagentos.messages import Enrolled
 from llmagentos.patience import Patience
-from llmagentos.settings import ServerSettings
+from llmagentos.recipes.resolve import resolved
+from llmagentos.settings import RunSettings, ServerSettings
 from tests.quadratics import CURVATURE, Quadratic, federation
 
 ROSTER = {name: Enrolled() for name in CURVATURE}
@@ -164,3 +165,12 @@ def test_patience_without_limits_waits_for_ever():
 def test_a_deadline_is_above_nothing(name):
     with pytest.raises(SettingError, match=rf"server.{name}=0: needs to be above 0"):
         ServerSettings(**{name: 0})
+
+
+@pytest.mark.parametrize(
+    ("engine", "given", "found"),
+    [("flower", None, 1800.0), ("flower", 60.0, 60.0), ("ray", None, None), ("ray", 60.0, 60.0)],
+)
+def test_a_silent_agent_is_asked_again_by_default_where_answers_can_be_lost(engine, given, found):
+    settings = RunSettings(engine=engine, server=ServerSettings(resend_s=given))
+    assert resolved(settings).server.resend_s == found

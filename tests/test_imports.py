@@ -17,9 +17,9 @@ ROWS = [
     {"engines", "round_report"},
     {"aggregation"},
     {"strategies", "gate", "identity", "journal", "memory", "lm", "publish", "report", "tasks"},
-    {"messages", "progress", "state", "store"},
+    {"messages", "progress", "records", "state"},
     {"adapter", "codecs", "corpus", "kernels"},
-    {"settings", "packages", "folders", "scaled"},
+    {"settings", "packages", "folders", "scaled", "store"},
     {"fields", "files", "interrupts", "patience", "schema", "seeds"},
     {"errors"},
 ]

@@ -4,7 +4,6 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-import torch
 
 from llmagentos.adapter import Adapter
 from llmagentos.aggregation import check_aggregation
@@ -13,22 +12,16 @@ from llmagentos.errors import SettingError
 from llmagentos.federation import Federation, Plan, run
 from llmagentos.journal import Journal
 from llmagentos.lm.cohort import CohortTrainer
-from llmagentos.lm.moments import MOMENTS, STEPS
+from llmagentos.lm.moments import MEANS, STEPS
 from llmagentos.messages import Enrolled
 from llmagentos.settings import LocalSettings, LoraSettings, PersonalSettings, RunSettings
 from llmagentos.state import ServerState
 from llmagentos.strategies import fedavg
 from tests.lm_world import SILOS, fit_task, start_of, trainer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 KEEPING = LocalSettings(steps=2, batch=4, lr=1e-2, keep_moments=True)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def final(folder, local=KEEPING, rounds=3, agents=tuple(SILOS), training=None, **told):
@@ -94,7 +87,7 @@ def test_moments_leave_in_no_message(tmp_path):
     assert len(files) == len(SILOS)
     assert b"moments" not in heard
     told = trainer().update(fit_task(trainer().layout, keep_moments=True))
-    assert told.vectors.keys() == {"delta", STEPS, *MOMENTS.values()}
+    assert told.vectors.keys() == {"delta", STEPS, *MEANS.values()}
     for file in files:
         values = np.frombuffer(file.read_bytes()[-4096:], np.float32)
         runs = [values[i : i + 2].tobytes() for i in np.flatnonzero(values[:-1])]

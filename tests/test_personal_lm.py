@@ -4,7 +4,6 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-import torch
 
 from llmagentos.aggregation import joined
 from llmagentos.engines import MemoryByRun, PersonalisingTrainer
@@ -17,16 +16,10 @@ from llmagentos.recipes.own_folders import Published, PublishingTrainer
 from llmagentos.settings import ModelSettings, PersonalSettings
 from tests.lm_world import SILOS, evaluate_task, fit_task, start_of, trainer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PERSONAL = {"ditto": PersonalSettings("ditto", mu=0.5), "dual": PersonalSettings("dual", steps=2)}
 EVERY = pytest.mark.parametrize("personal", PERSONAL.values(), ids=PERSONAL)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def asking(task, personal):

@@ -12,8 +12,8 @@ from llmagentos.errors import QuorumError
 from llmagentos.federation import ask, run, task_for
 from llmagentos.identity import RosterFile, write_roster
 from tests.coded import ROSTER, Homing, federation
+from tests.faults.test_inputs import Absent
 from tests.organisations import BASE, Direct, Organisations
-from tests.test_faults_inputs import Absent
 from tests.test_remote import bits, told
 
 

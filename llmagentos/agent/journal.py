@@ -1,17 +1,12 @@
 """What an agent has answered, durably: rows in SQLite, answers in content-addressed files."""
 
 import logging
-import sqlite3
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock, Timeout
 
 from llmagentos.errors import Damaged, JournalError, Refused
 from llmagentos.files import make_folder
 from llmagentos.messages import Task
-from llmagentos.store import Store, execute
+from llmagentos.records import Records
 
 log = logging.getLogger(__name__)
 
@@ -36,23 +31,13 @@ class AgentJournal:
     def __init__(self, folder: Path) -> None:
         make_folder(folder)
         self.folder = folder
-        self._lock = FileLock(folder / "lock", timeout=0)
-        try:
-            self._lock.acquire()
-        except Timeout:
-            raise JournalError(f"{folder} is in use: the agent runs already") from None
-        self._store = Store(folder / "cas")
-        self._rows = sqlite3.connect(
-            folder / "journal.sqlite", isolation_level=None, check_same_thread=False
-        )
-        for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", SCHEMA):
-            self._execute(statement)
+        self._rows = Records(folder, [SCHEMA])
+        self._files = self._rows.files
         self._tidy()
 
     def close(self) -> None:
         """Let another process have the agent's place."""
         self._rows.close()
-        self._lock.release()
 
     def __enter__(self) -> "AgentJournal":
         return self
@@ -65,7 +50,7 @@ class AgentJournal:
 
         Raises ``Refused`` for another task under an answered key, and for one that is over.
         """
-        known = self._execute(
+        known = self._rows.execute(
             "SELECT asked, body FROM answers WHERE run=? AND round=? AND kind=?", _key(task)
         ).fetchone()
         if known is None:
@@ -76,16 +61,16 @@ class AgentJournal:
         if known[1] is None:
             raise Refused(f"{task.kind} of round {task.round} was answered long ago")
         try:
-            return bytes(self._store.map(known[1]))
+            return bytes(self._files.map(known[1]))
         except Damaged as error:
             log.warning("%s; the task is done again", error)
-            self._store.drop(known[1])
-            self._execute("DELETE FROM answers WHERE run=? AND round=? AND kind=?", _key(task))
+            self._files.drop(known[1])
+            self._rows.execute("DELETE FROM answers WHERE run=? AND round=? AND kind=?", _key(task))
             return None
 
     def _check_order(self, task: Task) -> None:
         """A run's training goes forward: what came before the last answer is over."""
-        (last,) = self._execute(
+        (last,) = self._rows.execute(
             "SELECT max(round) FROM answers WHERE run=? AND kind='fit'", (task.run,)
         ).fetchone()
         if task.kind == "fit" and last is not None and task.round < last:
@@ -94,10 +79,10 @@ class AgentJournal:
     def keep(self, task: Task, asked: str, body: bytes) -> None:
         """The answer is on the disk."""
         try:
-            name = self._store.put(body)
+            name = self._files.put(body)
         except OSError as error:
             raise JournalError(f"{self.folder} cannot be written: {error}") from error
-        self._execute(
+        self._rows.execute(
             "INSERT INTO answers (run, round, kind, asked, body) VALUES (?, ?, ?, ?, ?)",
             (*_key(task), asked, name),
         )
@@ -105,16 +90,13 @@ class AgentJournal:
 
     def _tidy(self) -> None:
         """Only the bodies of the last answers are left."""
-        self._execute(
+        self._rows.execute(
             "UPDATE answers SET body=NULL WHERE body IS NOT NULL"
             " AND number <= (SELECT max(number) FROM answers) - ?",
             (KEPT,),
         )
-        bodies = self._execute("SELECT body FROM answers WHERE body IS NOT NULL")
-        self._store.keep({name for (name,) in bodies})
-
-    def _execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
-        return execute(self._rows, statement, values, self.folder)
+        bodies = self._rows.execute("SELECT body FROM answers WHERE body IS NOT NULL")
+        self._files.keep({name for (name,) in bodies})
 
 
 def _key(task: Task) -> tuple[str, int, str]:

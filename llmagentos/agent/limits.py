@@ -1,6 +1,7 @@
 """What an organisation agrees to, whatever its coordinator asks."""
 
 from dataclasses import dataclass, fields
+from math import inf
 from typing import Any, get_args, get_type_hints
 
 from llmagentos.aggregation import chapters, rank_of
@@ -52,7 +53,11 @@ class Limits:
         for name in ("rounds", "steps", "epochs", "examples", "held_out", "residual_rank"):
             value = getattr(self, name)
             require(value > 0, f"limits.{name}", value, "needs to be above 0")
-        PrivacySettings(self.clip, self.noise)
+        clip, noise = self.clip, self.noise
+        require(clip is None or 0 < clip < inf, "limits.clip", clip, "needs to be above 0")
+        require(0 <= noise < inf, "limits.noise", noise, "needs 0 or more")
+        remedy = "noise is measured in units of limits.clip; set that too"
+        require(not noise or clip is not None, "limits.noise", noise, remedy)
 
 
 def check_limits(task: Task, limits: Limits, examples: int) -> None:
@@ -60,14 +65,17 @@ def check_limits(task: Task, limits: Limits, examples: int) -> None:
     if task.kind not in limits.kinds:
         raise Refused(f"kind={task.kind!r}: I agreed to {', '.join(limits.kinds)}")
     _most("rounds", task.round, limits.rounds)
-    beside = chapters(task.vectors).values()
-    _most(
-        "residual_rank", sum(map(rank_of, map(task.layout.fitting, beside))), limits.residual_rank
-    )
+    _most("residual_rank", _rank_beside(task), limits.residual_rank)
     if task.kind == "fit":
         _check_fit(task, limits, examples)
     else:
         _least("held_out", task.settings.get("rows"), limits.held_out)
+
+
+def _rank_beside(task: Task) -> int:
+    """The rank of what a task adds to the base beside the adapter."""
+    layouts = (task.layout.fitting(chapter) for chapter in chapters(task.vectors).values())
+    return sum(rank_of(layout) for layout in layouts)
 
 
 def _check_fit(task: Task, limits: Limits, examples: int) -> None:

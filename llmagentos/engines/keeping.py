@@ -7,10 +7,7 @@ from pathlib import Path
 from llmagentos.engines.engine import Trainer
 from llmagentos.engines.wrapping import fitted
 from llmagentos.memory import AgentMemory, folder_name
-from llmagentos.messages import Task, Update
-
-KEPT = "moments"
-"""The folder that an agent's moments are in, and what their names begin with."""
+from llmagentos.messages import MOMENTS, Task, Update
 
 
 class KeepingTrainer:
@@ -38,7 +35,7 @@ class KeepingTrainer:
         return replace(task, vectors={**task.vectors, **self._memory(task).recall(task)})
 
     def _kept(self, update: Update, task: Task) -> Update:
-        moments = {name: x for name, x in update.vectors.items() if name.startswith(f"{KEPT}.")}
+        moments = {name: x for name, x in update.vectors.items() if name.startswith(f"{MOMENTS}.")}
         if not moments:
             return update
         self._memory(task).keep(task, moments)
@@ -46,4 +43,4 @@ class KeepingTrainer:
         return replace(update, vectors=rest)
 
     def _memory(self, task: Task) -> AgentMemory:
-        return AgentMemory(self.folder / folder_name(task.agent) / KEPT)
+        return AgentMemory(self.folder / folder_name(task.agent) / MOMENTS)

@@ -16,6 +16,7 @@ from transformers.pytorch_utils import Conv1D
 from llmagentos.adapter import Layout, LoraPair, Vector, initial_vector
 from llmagentos.errors import SettingError
 from llmagentos.lm.models import Base
+from llmagentos.lm.quantized import whole_kind
 from llmagentos.settings import LoraSettings
 
 ALL_LINEAR = "all-linear"
@@ -33,7 +34,7 @@ def attach(base: Base, settings: LoraSettings, seed: int) -> PeftModel:
     for target in settings.target_modules:
         _check_target(target, layers, base.model)
     config = _config(settings, base)
-    config.fan_in_fan_out = any(isinstance(layer, Conv1D) for layer in layers.values())
+    config.fan_in_fan_out = any(issubclass(whole_kind(layer), Conv1D) for layer in layers.values())
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         model = cast("PeftModel", get_peft_model(base.model, config, revision=base.revision))

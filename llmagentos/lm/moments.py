@@ -7,13 +7,13 @@ import numpy as np
 import torch
 
 from llmagentos.adapter import Layout, Vector, refit
-from llmagentos.messages import Task
+from llmagentos.messages import MOMENTS, Task
 
-MOMENTS = {"exp_avg": "moments.m", "exp_avg_sq": "moments.v"}
+MEANS = {"exp_avg": f"{MOMENTS}.m", "exp_avg_sq": f"{MOMENTS}.v"}
 """What torch calls the means of gradients and of their squares, and how they are called in vectors:
 ``(d,)`` float32 each, in the layout of the task."""
 
-STEPS = "moments.steps"
+STEPS = f"{MOMENTS}.steps"
 """How many steps they are the means of, ``(1,)`` float32."""
 
 
@@ -30,7 +30,7 @@ def take_up(
                     name: torch.tensor(
                         refit(task.vectors[moment], task.layout, layout)[part], device=row.device
                     )
-                    for name, moment in MOMENTS.items()
+                    for name, moment in MEANS.items()
                 },
             }
 
@@ -53,7 +53,7 @@ def wanted(task: Task) -> bool:
 
 def _vectors(state: Any, task: Task, layout: Layout, part: slice) -> dict[str, Vector]:
     vectors = {STEPS: np.array([float(state["step"])], np.float32)}
-    for name, moment in MOMENTS.items():
+    for name, moment in MEANS.items():
         whole = np.zeros(layout.size, np.float32)
         whole[part] = state[name].cpu().numpy()
         vectors[moment] = refit(whole, layout, task.layout)

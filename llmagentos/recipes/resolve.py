@@ -28,6 +28,7 @@ def resolved(settings: RunSettings) -> RunSettings:
     ``model.device`` and ``model.dtype``: a GPU and bfloat16 where there are, else the CPU and
     float32. ``local.precision``: bf16 on such a GPU.
     ``lora``: that of ``init_adapter`` where one is given. ``server.lr``: that of its strategy.
+    ``server.resend_s``: half an hour over Flower.
     ``schedule_rounds``: ``rounds``.
     """
     device = choose_device(settings.model)
@@ -46,8 +47,17 @@ def resolved(settings: RunSettings) -> RunSettings:
         schedule_rounds=settings.schedule_rounds or settings.rounds,
         model=replace(settings.model, **model),
         local=replace(settings.local, **local),
-        server=replace(settings.server, lr=settings.server.server_lr),
+        server=replace(settings.server, lr=settings.server.server_lr, resend_s=_resend(settings)),
     )
+
+
+FLOWER_RESEND_S = 1800.0
+"""Over Flower an answer can be lost; asking for one that is not costs a task and an answer."""
+
+
+def _resend(settings: RunSettings) -> float | None:
+    given = settings.server.resend_s
+    return FLOWER_RESEND_S if given is None and settings.engine == "flower" else given
 
 
 def _started(folder: Path, lora: LoraSettings) -> LoraSettings:

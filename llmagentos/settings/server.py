@@ -81,7 +81,9 @@ class ServerSettings:
     """Seconds that agents have for an answer; who is later is refused in that round, and the round
     closes if it has its quorum. The server waits as long as it takes unless given."""
     resend_s: float | None = None
-    """Seconds of silence after which an agent is asked again; not at all unless given."""
+    """Seconds of silence after which an agent is asked again, who answers from its journal if it
+    has answered. Unless given half an hour over Flower, whose nodes give an answer up when their
+    connection breaks while they send it, and never over the other engines."""
 
     def __post_init__(self) -> None:
         require(self.lr is None or self.lr > 0, "server.lr", self.lr, "needs to be above 0")

@@ -26,17 +26,32 @@ def local_flower(make: Make, agents: Iterable[str], folder: Path) -> FlowerCarri
 
     ``make`` is as for ``ProcessCarrier``: what an agent's own process imports and calls.
     """
+    carrier, homes = local_server(agents, folder)
+    for agent, home in homes.items():
+        node = local_node(home, carrier.link.address.reached)
+        carrier.link.programs += [node.program(), AgentProcess(make, agent, home)]
+    return carrier
+
+
+def local_server(
+    agents: Iterable[str], folder: Path, host: str = "localhost", listen: str = "127.0.0.1"
+) -> tuple[FlowerCarrier, dict[str, Path]]:
+    """A carrier to which nobody dials in yet, and the folder of each agent, with its node's key.
+
+    Certificates for ``host`` and their authority are in ``folder``.
+    """
     homes = {agent: folder / desk_of(agent) for agent in agents}
     for home in homes.values():
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
     keys = {agent: make_node_key(home / "node.key") for agent, home in homes.items()}
-    make_certificates(folder, ["localhost", "127.0.0.1"])
-    address = Address(folder.absolute(), port=free_port())
-    carrier = FlowerCarrier(folder / "server", address, keys)
-    for agent, home in homes.items():
-        node = Node(address.reached, folder / "ca.pem", home / "node.key", home, free_port())
-        carrier.link.programs += [node.program(), AgentProcess(make, agent, home)]
-    return carrier
+    make_certificates(folder, sorted({host, "localhost", "127.0.0.1"}))
+    address = Address(folder.absolute(), host, free_port(), listen)
+    return FlowerCarrier(folder / "server", address, keys), homes
+
+
+def local_node(home: Path, dialled: str) -> Node:
+    """The node of an agent with a folder of ``local_server``; ``dialled`` are host and port."""
+    return Node(dialled, home.parent / "ca.pem", home / "node.key", home, free_port())
 
 
 class AgentProcess:

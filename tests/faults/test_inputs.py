@@ -12,9 +12,9 @@ from llmagentos.federation import run, task_for
 from llmagentos.identity import new_key, open_sealed
 from llmagentos.messages import Enrolled, Update
 from tests.coded import AGENTS, CODECS, ROSTER, Homing, federation
-from tests.hostile import LARGER, Caught, Tools, Wire
-from tests.lies import OUTSIDE, WORDS
-from tests.lies import told as lied
+from tests.faults.hostile import LARGER, Caught, Tools, Wire
+from tests.faults.lies import OUTSIDE, WORDS
+from tests.faults.lies import told as lied
 from tests.organisations import BASE, Organisations
 from tests.test_agent import Asked
 from tests.test_remote import bits, parts_over, told

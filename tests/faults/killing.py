@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
-from tests.crash_points import arm, count
 from tests.crashing import ended
-from tests.fault_worlds import Points, World, outcome
+from tests.faults.crash_points import arm, count
+from tests.faults.worlds import Points, World, outcome
 
 
 class Kills:

@@ -9,12 +9,12 @@ import pytest
 
 from llmagentos.engines import InProcessEngine, with_memory
 from llmagentos.strategies import scaffold
-from tests import fault_worlds as worlds
 from tests.coded import ROSTER
-from tests.fault_worlds import World, outcome, rounds_of
+from tests.faults import worlds
+from tests.faults.supervising import Supervisor, posted
+from tests.faults.walking import Walking
+from tests.faults.worlds import World, outcome, rounds_of
 from tests.organisations import Organisations
-from tests.supervising import Supervisor, posted
-from tests.walking import Walking
 
 DEADLINE_S = 1.5
 CENTURY_S = 100 * 365 * 86400.0

@@ -10,13 +10,12 @@ from random import Random
 
 import pytest
 
-from llmagentos.agent import AgentJournal
 from llmagentos.errors import DiskFull
 from llmagentos.federation import run
 from llmagentos.identity import open_sealed
-from llmagentos.journal import Journal
 from llmagentos.memory import AgentMemory
 from llmagentos.messages import Failure, decode
+from llmagentos.records import Records
 from llmagentos.store import Store
 from tests.coded import federation
 from tests.crashing import exit_code_of, tune
@@ -29,13 +28,13 @@ FORK = multiprocessing.get_context("fork")
 PLACES = {
     "an update": (Store, "put"),
     "a state": (Store, "put_written"),
-    "the database": (Journal, "_execute"),
+    "the database": (Records, "execute"),
     "an agent's memory": (AgentMemory, "keep"),
 }
 
 AGENT_PLACES = {
     "an answer": (Store, "put"),
-    "its database": (AgentJournal, "_execute"),
+    "its database": (Records, "execute"),
     "its memory": (AgentMemory, "keep"),
 }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from llmagentos.engines.carrier import Parcel
 from llmagentos.engines.flower.node import Desk
 from llmagentos.engines.flower.tray import Tray
-from tests.crash_points import Point, arm
+from tests.faults.crash_points import Point, arm
 from tests.organisations import Organisations
 
 POLL_S = 0.001

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmagentos import federation
 from llmagentos.agent import AgentJournal, Desk
 from llmagentos.engines.flower.tray import Tray
+from llmagentos.federation import asking
 from llmagentos.journal import Journal
 from llmagentos.memory import AgentMemory
 from llmagentos.recipes.run_folder import RunFolder
 from llmagentos.strategies import Step
-from tests.walking import Walking
+from tests.faults.walking import Walking
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ ROUNDS = {
     "journal mended": Point(Journal, "_mend", everything),
     "before it is noted who is asked": Point(Journal, "ask", nothing),
     "noted who is asked, nothing sent": Point(Journal, "ask", everything),
-    "answer here, not opened": Point(federation, "decode", nothing),
+    "answer here, not opened": Point(asking, "decode", nothing),
     "answer admitted, not kept": Point(Journal, "record", nothing),
     **_files("an update", server_body),
     "update on the disk, before its row": Point(Journal, "_insert_answer", nothing),

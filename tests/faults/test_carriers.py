@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from llmagentos.federation import run
-from tests.namespaces import NEAR, laid_cable
-from tests.proxy import Proxy
-from tests.tenants import ROUNDS, TENANTS, House, bits, calm_bits, federation_over
+from tests.faults.namespaces import NEAR, laid_cable
+from tests.faults.proxy import Proxy
+from tests.faults.tenants import ROUNDS, TENANTS, House, bits, calm_bits, federation_over
 
 
 @pytest.fixture
@@ -57,22 +57,12 @@ def over_flower(house, folder, wire, *, host="localhost", inside=nullcontext):
 
     ``wire`` gives host and port that the node of an agent dials, from the SuperLink's port.
     """
-    from llmagentos.engines.flower.carrier import FlowerCarrier
-    from llmagentos.engines.flower.certificates import make_certificates, make_node_key
-    from llmagentos.engines.flower.link import Address
-    from llmagentos.engines.flower.local import AgentProcess, free_port
-    from llmagentos.engines.flower.node import Node
+    from llmagentos.engines.flower.local import AgentProcess, local_node, local_server
 
-    homes = {agent: folder / agent for agent in TENANTS}
-    for home in homes.values():
-        home.mkdir(parents=True)
-    keys = {agent: make_node_key(home / "node.key") for agent, home in homes.items()}
-    make_certificates(folder, ["localhost", host])
-    address = Address(folder, host, free_port(), "127.0.0.1" if host == "localhost" else host)
-    carrier = FlowerCarrier(folder / "server", address, keys)
+    listen = "127.0.0.1" if host == "localhost" else host
+    carrier, homes = local_server(TENANTS, folder, host, listen)
     for agent, home in homes.items():
-        dialled = wire(agent, address.port)
-        node = Node(dialled, folder / "ca.pem", home / "node.key", home, free_port())
+        node = local_node(home, wire(agent, carrier.link.address.port))
         with inside():
             carrier.link.programs.append(node.program())
         carrier.link.programs.append(AgentProcess(house, agent, home))

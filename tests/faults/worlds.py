@@ -21,9 +21,9 @@ from llmagentos.recipes.run_folder import RunFolder
 from llmagentos.settings import LocalSettings
 from tests import coded, lora_world
 from tests.coded import AGENTS, CODECS, ROSTER
-from tests.crash_points import Point
+from tests.faults.crash_points import Point
+from tests.faults.walking import Walking
 from tests.organisations import Direct, Organisations
-from tests.walking import Walking
 
 SGD = LocalSettings(steps=3, batch=4, lr=0.1, optimizer="sgd")
 FIT = {**asdict(SGD), "strategy": "fedavg", "aggregation": "naive"}
@@ -163,11 +163,11 @@ def outcome(path: Path) -> dict[str, Any]:
         found = {
             "state": {name: bytes(vector) for name, vector in journal.state().vectors().items()},
             "reports": reports,
-            "rows": journal._execute(
+            "rows": journal._rows.execute(
                 "SELECT round, kind, agent, squared_norm, refused FROM answers ORDER BY 1, 2, 3"
             ).fetchall(),
-            "members": journal._execute("SELECT round, members FROM rounds").fetchall(),
-            "asked": journal._execute(
+            "members": journal._rows.execute("SELECT round, members FROM rounds").fetchall(),
+            "asked": journal._rows.execute(
                 "SELECT round, kind, agent FROM asked ORDER BY 1, 2, 3"
             ).fetchall(),
         }
@@ -185,7 +185,7 @@ def timeless(reports):
 
 def check_files(path, journal):
     """Every file in the journal has a row that names it, and nothing half-written is anywhere."""
-    rows = journal._execute("SELECT state FROM rounds UNION SELECT body FROM answers")
+    rows = journal._rows.execute("SELECT state FROM rounds UNION SELECT body FROM answers")
     left = {file.name for file in (path / "journal" / "cas").iterdir()}
     assert left <= {name for (name,) in rows}
     assert list(path.rglob("*.part")) == []

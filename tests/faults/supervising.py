@@ -9,11 +9,11 @@ from random import Random
 from llmagentos.agent import AgentJournal
 from llmagentos.engines.remote import RemoteEngine
 from tests.coded import AGENTS
-from tests.crash_points import AVERAGING, DESK, MEMORY, ROUNDS, SENDING, TRAINING, arm
 from tests.crashing import FORK, PATIENCE_S
-from tests.fault_worlds import World
+from tests.faults.crash_points import AVERAGING, DESK, MEMORY, ROUNDS, SENDING, TRAINING, arm
+from tests.faults.posted import POLL_S, Post, post_of, serve
+from tests.faults.worlds import World
 from tests.organisations import BASE, Organisations
-from tests.posted import POLL_S, Post, post_of, serve
 
 SERVER = "coordinator"
 TABLES = {SERVER: ROUNDS | AVERAGING, "agent": TRAINING | MEMORY | DESK | SENDING}

@@ -13,15 +13,15 @@ import pytest
 from llmagentos.engines.processes import ProcessCarrier
 from llmagentos.engines.remote import RemoteEngine
 from llmagentos.strategies import scaffold
-from tests import fault_worlds as worlds
 from tests.coded import AGENTS, ROSTER
-from tests.crash_points import ROUNDS
 from tests.crashing import ended
-from tests.fault_worlds import World, outcome, rounds_of
-from tests.killing import killed
-from tests.mortal import Mortal, secrets_of
+from tests.faults import worlds
+from tests.faults.crash_points import ROUNDS
+from tests.faults.killing import killed
+from tests.faults.mortal import Mortal, secrets_of
+from tests.faults.walking import Walking
+from tests.faults.worlds import World, outcome, rounds_of
 from tests.organisations import BASE, Organisations
-from tests.walking import Walking
 
 LAST = 8
 

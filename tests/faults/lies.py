@@ -7,7 +7,7 @@ import numpy as np
 
 from llmagentos.identity import PrivateKey, open_sealed, seal
 from llmagentos.messages import Update, decode, encode
-from tests.hostile import DAMAGES, LARGER, Caught, Tools
+from tests.faults.hostile import DAMAGES, LARGER, Caught, Tools
 
 OUTSIDE = "../../../outside/bomb"
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from llmagentos.engines import Trainer
 from llmagentos.engines.carrier import Answer
-from tests.crash_points import DESK, MEMORY, TRAINING, Point, arm, everything
+from tests.faults.crash_points import DESK, MEMORY, TRAINING, Point, arm, everything
 from tests.organisations import Organisations
 
 

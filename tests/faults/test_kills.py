@@ -4,15 +4,15 @@ import pytest
 
 from llmagentos.engines import with_memory
 from llmagentos.strategies import fedadam, fedbuff, feddyn, scaffold
-from tests import fault_worlds as worlds
 from tests.coded import ROSTER
-from tests.crash_points import AVERAGING, COORDINATOR, DESK, MEMORY, TRAINING
-from tests.fault_worlds import World, factors_of, outcome, rounds_of, without_rounds
-from tests.killing import Kills
+from tests.faults import worlds
+from tests.faults.crash_points import AVERAGING, COORDINATOR, DESK, MEMORY, TRAINING
+from tests.faults.killing import Kills
+from tests.faults.supervising import Supervisor, posted
+from tests.faults.walking import Walking
+from tests.faults.worlds import World, factors_of, outcome, rounds_of, without_rounds
 from tests.organisations import Organisations
 from tests.replaying import Replayed, arrivals
-from tests.supervising import Supervisor, posted
-from tests.walking import Walking
 
 TOGETHER = {"coordinator": COORDINATOR | AVERAGING, "agent": TRAINING | MEMORY}
 AT_DESKS = {"coordinator": COORDINATOR | AVERAGING, "agent": TRAINING | MEMORY | DESK}

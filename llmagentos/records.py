@@ -1,0 +1,65 @@
+"""A folder that one process at a time holds: rows in SQLite, and the files that they name."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from llmagentos.errors import DiskFull, JournalError
+from llmagentos.store import Store
+
+PATIENCE_S = 1.0
+"""How long a folder is waited for that another process looks into for a moment."""
+
+
+class Records:
+    """What a journal is made of; ``files`` has the bodies, and a row is on the disk when it is in.
+
+    Raises ``JournalError`` when another process holds the folder or it cannot be written, and
+    ``DiskFull`` when there is no room.
+    """
+
+    def __init__(self, folder: Path, schema: Sequence[str]) -> None:
+        self.folder = folder
+        self._lock = FileLock(folder / "lock", timeout=PATIENCE_S)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise JournalError(f"{folder} is in use by another process; wait for it") from None
+        self.files = Store(folder / "cas")
+        # An agent answers in another thread than the one that opened its journal.
+        self._rows = sqlite3.connect(
+            folder / "journal.sqlite", isolation_level=None, check_same_thread=False
+        )
+        for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", *schema):
+            self.execute(statement)
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """What a statement finds."""
+        try:
+            return self._rows.execute(statement, values)
+        except sqlite3.Error as error:
+            if "disk" in str(error):
+                raise DiskFull(f"{self.folder}: {error}; make room there") from error
+            raise JournalError(f"{self.folder} cannot be written: {error}") from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that is written inside is on the disk at its end, or none is."""
+        self.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.execute("COMMIT")
+        except BaseException:
+            # A full disk ends the transaction by itself.
+            if self._rows.in_transaction:
+                self.execute("ROLLBACK")
+            raise
+
+    def close(self) -> None:
+        """Let another process have the folder."""
+        self._rows.close()
+        self._lock.release()
