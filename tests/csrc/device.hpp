@@ -48,8 +48,8 @@ inline std::vector<std::byte> random_bytes(std::size_t count, std::mt19937& gene
     return bytes;
 }
 
-// n rows of all types, int8 ones next to each other, in both memories. Every third lies off the 16 bytes; of the floats,
-// every second row has bits of all patterns, the others are finite.
+// n rows of all types, int8 ones next to each other, in both memories. Every third lies off the 16
+// bytes; of the floats, every second row has bits of all patterns, the others are finite.
 struct Cohort {
     std::size_t size;
     std::vector<std::vector<std::byte>> memory, scales;
