@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, cast
 
+import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
@@ -16,6 +17,7 @@ from transformers.pytorch_utils import Conv1D
 from llmagentos.adapter import Layout, LoraPair, Vector, initial_vector
 from llmagentos.errors import SettingError
 from llmagentos.lm.models import Base
+from llmagentos.lm.whole import check_biases, check_whole, compute_in_float32
 from llmagentos.settings import LoraSettings
 
 ALL_LINEAR = "all-linear"
@@ -26,9 +28,11 @@ ADAPTER = "default"
 def attach(base: Base, settings: LoraSettings, seed: int) -> PeftModel:
     """The base with one trainable pair of float32 factors at every targeted layer.
 
-    ``base.model`` is changed in place and stays frozen; B is zero, so the output is the base's.
+    ``base.model`` is changed in place and stays frozen, but for biases that are to be trained; B is
+    zero and copies of whole modules are exact, so the output is the base's.
     Raises ``SettingError`` for a target that the model does not have.
     """
+    check_whole(base.model, settings)
     layers = linear_layers(base.model)
     for target in settings.target_modules:
         _check_target(target, layers, base.model)
@@ -36,28 +40,39 @@ def attach(base: Base, settings: LoraSettings, seed: int) -> PeftModel:
     config.fan_in_fan_out = any(isinstance(layer, Conv1D) for layer in layers.values())
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)
         model = cast("PeftModel", get_peft_model(base.model, config, revision=base.revision))
-    load_vector(model, initial_vector(layout_of(model), seed))
+    check_biases(model, settings)
+    compute_in_float32(model)
+    layout = layout_of(model)
+    drawn = initial_vector(layout.factors, seed)
+    load_vector(model, np.concatenate([drawn, values_of(model)[len(drawn) :]]))
     return model
 
 
 def layout_of(model: PeftModel) -> Layout:
     """Names as in the published folder, shapes, and the pairs with their scales."""
-    shapes = {name: tuple(tensor.shape) for name, tensor in _named_factors(model).items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in _trained(model).items()}
     return Layout.order(shapes, tuple(_pairs(model)))
 
 
 def parameters_by_name(model: PeftModel) -> dict[str, nn.Parameter]:
-    """The live factors by published name, in the order of the layout."""
-    factors = _named_factors(model)
-    return {name: factors[name] for name in layout_of(model).names}
+    """The live tensors by published name, in the order of the layout."""
+    trained = _trained(model)
+    return {name: trained[name] for name in layout_of(model).names}
+
+
+def values_of(model: PeftModel) -> Vector:
+    """The values of all that is trained, ``(d,)`` float32."""
+    tensors = {name: p.detach().cpu().numpy() for name, p in _trained(model).items()}
+    return layout_of(model).join(tensors)
 
 
 @torch.no_grad()
 def load_vector(model: PeftModel, vector: Vector) -> None:
-    """The model's factors hold the values of a ``(d,)`` vector."""
+    """The model's factors, and all else that is trained, hold the values of a ``(d,)`` vector."""
     tensors = layout_of(model).split(vector)
-    for name, parameter in _named_factors(model).items():
+    for name, parameter in _trained(model).items():
         parameter.copy_(torch.tensor(tensors[name]))
 
 
@@ -107,15 +122,17 @@ def _config(settings: LoraSettings, base: Base) -> LoraConfig:
         lora_dropout=settings.dropout,
         target_modules=ALL_LINEAR if everywhere else list(settings.target_modules),
         use_rslora=settings.rslora,
+        modules_to_save=list(settings.modules_to_save) or None,
+        bias=settings.bias,
         base_model_name_or_path=base.model.name_or_path or None,
     )
 
 
-def _named_factors(model: PeftModel) -> dict[str, nn.Parameter]:
+def _trained(model: PeftModel) -> dict[str, nn.Parameter]:
     return {
-        name.replace(f".{ADAPTER}.", "."): parameter
+        name.replace(f".modules_to_save.{ADAPTER}.", ".").replace(f".{ADAPTER}.", "."): parameter
         for name, parameter in model.named_parameters()
-        if ".lora_" in name
+        if parameter.requires_grad
     }
 
 

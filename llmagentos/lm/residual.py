@@ -19,9 +19,9 @@ Hook = Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]
 def beside(model: PeftModel, layout: Layout, residual: Vector | None) -> Iterator[None]:
     """Every adapted layer's base adds ``scale * B A x`` of the residual inside; nothing for None.
 
-    ``residual`` is in the layout at a rank of its own. The base keeps its bits and its type, be it
-    of four bits, and whoever calls it, the adapter of one agent or the stacked ones of many, gets
-    the sum. The way a layer stores its weight does not matter.
+    ``residual`` has the pairs of the layout at a rank of its own. The base keeps its bits and its
+    type, be it of four bits, and whoever calls it, the adapter of one agent or the stacked ones of
+    many, gets the sum. The way a layer stores its weight does not matter.
     """
     hooks = [] if residual is None else _hooks(model, layout, residual)
     handles = [layer.register_forward_hook(hook) for layer, hook in hooks]
@@ -33,12 +33,12 @@ def beside(model: PeftModel, layout: Layout, residual: Vector | None) -> Iterato
 
 
 def residual_of(task: Task, layout: Layout) -> Vector | None:
-    """The task's residual in a layout that the task's lies within, at the residual's own rank."""
+    """The task's residual for the pairs of a layout that the task's lies within."""
     residual = task.vectors.get("residual")
     if residual is None:
         return None
     own = task.layout.fitting(residual)
-    return refit(residual, own, layout.ranked(own.pairs[0].rank))
+    return refit(residual, own, layout.factors.ranked(own.pairs[0].rank))
 
 
 def _hooks(model: PeftModel, layout: Layout, residual: Vector) -> list[tuple[nn.Module, Hook]]:

@@ -19,6 +19,7 @@ from llmagentos.settings.together import (
     check_privacy,
     check_spare,
     check_strategy,
+    check_whole,
 )
 
 
@@ -100,6 +101,7 @@ class RunSettings:
         check_strategy(self.server, self.local)
         check_spare(self.server, self.engine)
         check_personal(self.server, self.personal)
+        check_whole(self.lora, self.personal)
         check_privacy(self.server, self.privacy)
         horizon, threads = self.schedule_rounds, self.threads
         require(horizon is None or horizon >= 1, "schedule_rounds", horizon, "needs at least 1")
