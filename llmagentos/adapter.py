@@ -22,7 +22,10 @@ Part = Literal["A", "B", "both"]
 
 @dataclass(frozen=True)
 class LoraPair:
-    """Two tensors whose product ``scale * B @ A`` is added to one weight of the base model."""
+    """Two tensors whose product ``scale * B @ A`` is added to one weight of the base model.
+
+    To that of an embedding, ``(tokens, width)``, it is added the other way round.
+    """
 
     a: str
     b: str
@@ -31,9 +34,19 @@ class LoraPair:
     scale: float
 
     @property
+    def layer(self) -> str:
+        """The full name of the layer, with which those of its factors begin."""
+        return self.a.partition(".lora_")[0]
+
+    @property
     def module(self) -> str:
         """The layer's own name, without those of what it is in."""
-        return self.a.split(".")[-3]
+        return self.layer.rpartition(".")[2]
+
+    @property
+    def looked_up(self) -> bool:
+        """Whether A has a column for every token, of which one is taken, as at an embedding."""
+        return self.a.endswith(".lora_embedding_A")
 
 
 @dataclass(frozen=True)
@@ -202,11 +215,14 @@ def refit(vector: Vector, layout: Layout, other: Layout) -> Vector:
 def initial_vector(layout: Layout, seed: int, *purpose: int | str) -> Vector:
     """Where pairs start: A uniform within 1/sqrt(in), as PEFT draws it, and all else zero.
 
+    Of an embedding A is uniform within 1: what it is multiplied with has a single 1, so A x is as
+    large as that of inputs of variance 1 elsewhere. (PEFT starts with A zero and B drawn.)
     ``(d,)`` float32, the same for a seed, and a purpose where one is given, on every machine.
     """
     vector = np.zeros(layout.size, np.float32)
     tensors, draw = layout.split(vector), generator(seed, "first factors", *purpose)
-    for name in sorted(pair.a for pair in layout.pairs):
-        bound = 1 / sqrt(tensors[name].shape[1])
-        tensors[name][...] = draw.uniform(-bound, bound, tensors[name].shape)
+    for pair in sorted(layout.pairs, key=lambda pair: pair.a):
+        first = tensors[pair.a]
+        bound = 1.0 if pair.looked_up else 1 / sqrt(first.shape[1])
+        first[...] = draw.uniform(-bound, bound, first.shape)
     return vector

@@ -123,7 +123,8 @@ def test_parameters_are_the_live_ones_in_the_order_of_the_layout():
     ("target", "remedy"),
     [
         ("q_prj", "did you mean q_proj"),
-        ("embed_tokens", "no linear layer"),
+        ("embed_tokens", "leave it out"),
+        ("input_layernorm", "no linear layer or plain embedding"),
         ("proj", "did you mean"),
         ("lm_head", "leave it out"),
     ],

@@ -9,7 +9,7 @@ import pytest
 import torch
 from peft import AutoPeftModelForCausalLM, LoraConfig, get_peft_model
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM
 
 from llmagentos.adapter import Adapter
 from llmagentos.errors import SettingError
@@ -17,15 +17,13 @@ from llmagentos.lm.batches import collate
 from llmagentos.lm.export import merge
 from llmagentos.lm.lora import adapter_config, attach, layout_of, load_vector, values_of
 from llmagentos.lm.model_adapter import adapter_settings, adapter_vector
-from llmagentos.lm.model_tiny import tiny_tokenizer
 from llmagentos.lm.models import load_base
 from llmagentos.lm.obstacle import obstacle
-from llmagentos.lm.precision import accelerator_for
-from llmagentos.lm.trainer import LoraTrainer
 from llmagentos.publish import write_peft_folder
 from llmagentos.recipes import evaluate
 from llmagentos.settings import LoraSettings, ModelSettings
 from tests.crashing import exit_code_of, tune
+from tests.gpt2_world import IDS, adapted, drawn, gpt2_in, training_on
 from tests.lm_world import CPU, SILOS, fit_task, trainer
 from tests.test_recipe import bits, metrics, words_for
 
@@ -35,7 +33,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning"),
 ]
 
-IDS = torch.arange(3, 40)[None]
 WHOLE = [
     LoraSettings(target_modules=["c_attn"], modules_to_save=["lm_head"]),
     LoraSettings(target_modules=["c_attn"], modules_to_save=["ln_1", "wpe"]),
@@ -47,26 +44,7 @@ WHOLE = [
 
 @pytest.fixture(scope="module")
 def gpt2(tmp_path_factory):
-    """A folder with a small base that has biases, transposed weights and a tied head."""
-    folder, tokenizer = tmp_path_factory.mktemp("gpt2"), tiny_tokenizer()
-    config = GPT2Config(
-        n_layer=2,
-        n_embd=32,
-        n_head=2,
-        vocab_size=len(tokenizer),
-        n_positions=128,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        GPT2LMHeadModel(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return ModelSettings(source=str(folder), device="cpu")
-
-
-def drawn(layout):
-    return np.random.default_rng(5).normal(0, 0.2, layout.size).astype(np.float32)
+    return gpt2_in(tmp_path_factory.mktemp("gpt2"))
 
 
 def rest(layout):
@@ -89,8 +67,7 @@ def test_what_is_trained_whole_starts_at_the_bases_values(gpt2, lora):
 
 @pytest.mark.parametrize("lora", WHOLE)
 def test_peft_and_a_merged_model_answer_as_the_live_one_does(tmp_path, gpt2, lora):
-    base = load_base(gpt2, 0)
-    model = attach(base, lora, 0)
+    base, model = adapted(gpt2, lora)
     adapter = Adapter(layout_of(model), drawn(layout_of(model)))
     load_vector(model, adapter.vector)
     write_peft_folder(tmp_path / "adapter", adapter, adapter_config(model, base), "card")
@@ -128,19 +105,18 @@ def test_an_adapter_that_peft_saved_is_read(tmp_path, gpt2, bias):
     theirs.save_pretrained(tmp_path)
     lora = adapter_settings(tmp_path)
     assert lora == LoraSettings(target_modules=["c_attn"], bias=bias, modules_to_save=["wpe"])
-    model = attach(load_base(gpt2, 0), lora, 0)
+    _, model = adapted(gpt2, lora)
     load_vector(model, adapter_vector(tmp_path, layout_of(model)))
     assert torch.equal(model(IDS).logits, theirs.eval()(IDS).logits)
 
 
 @pytest.mark.parametrize("lora", WHOLE)
 def test_training_moves_the_rest_with_the_second_factors_and_the_base_keeps_its_bits(gpt2, lora):
-    base = load_base(gpt2, 0)
-    model = attach(base, lora, 0)
+    _, model = adapted(gpt2, lora)
     layout = layout_of(model)
     start = values_of(model) + drawn(layout) / 10
     frozen = {n: p.clone() for n, p in model.named_parameters() if not p.requires_grad}
-    training = LoraTrainer(model, layout, SILOS, accelerator=accelerator_for("no", CPU))
+    training = training_on(model)
     task = fit_task(layout, adapter=start, optimizer="sgd", lr=0.5, clip=1.0)
     for part in ("both", "B", "A"):
         told = replace(task, settings={**task.settings, "trained": part})
@@ -154,8 +130,8 @@ def test_training_moves_the_rest_with_the_second_factors_and_the_base_keeps_its_
 
 @pytest.mark.parametrize("lora", [WHOLE[0], WHOLE[3]])
 def test_the_gradient_of_the_rest_is_that_of_the_plain_loss(gpt2, lora):
-    model = attach(load_base(gpt2, 0), lora, 0)
-    training = LoraTrainer(model, layout_of(model), SILOS, accelerator=accelerator_for("no", CPU))
+    _, model = adapted(gpt2, lora)
+    training = training_on(model)
     flat, score = training.bench.flat, training.bench.score
     batch = collate(SILOS["north"].train[:4], CPU)
     score(batch).sum().backward()
@@ -173,7 +149,7 @@ def test_a_head_with_a_bias_that_learns_is_not_taken_for_a_frozen_one():
     base.model.lm_head.bias = torch.nn.Parameter(torch.zeros(base.model.config.vocab_size))
     base.model.requires_grad_(False)
     model = attach(base, LoraSettings(bias="all"), 0)
-    training = LoraTrainer(model, layout_of(model), SILOS, accelerator=accelerator_for("no", CPU))
+    training = training_on(model)
     assert rest(training.layout) == ["base_model.model.lm_head.bias"]
     task = fit_task(training.layout, optimizer="sgd", lr=0.1)
     assert training.update(task).vectors["delta"][training.layout.factors.size :].all()
@@ -187,7 +163,7 @@ def test_copies_are_float32_on_a_base_of_another_type(gpt2):
     assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
     assert model(IDS).logits.dtype == torch.bfloat16
     assert torch.allclose(model(IDS).logits, plain, atol=0.01)
-    training = LoraTrainer(model, layout_of(model), SILOS, accelerator=accelerator_for("no", CPU))
+    training = training_on(model)
     start = values_of(model)
     delta = training.update(fit_task(training.layout, adapter=start, lr=1e-4)).vectors["delta"]
     moved = delta[training.layout.factors.size :]

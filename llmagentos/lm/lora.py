@@ -17,7 +17,7 @@ from transformers.pytorch_utils import Conv1D
 from llmagentos.adapter import Layout, LoraPair, Vector, initial_vector
 from llmagentos.errors import SettingError
 from llmagentos.lm.models import Base
-from llmagentos.lm.whole import check_biases, check_whole, compute_in_float32
+from llmagentos.lm.whole import check_biases, check_whole, compute_in_float32, shared_weight
 from llmagentos.settings import LoraSettings
 
 ALL_LINEAR = "all-linear"
@@ -35,7 +35,7 @@ def attach(base: Base, settings: LoraSettings, seed: int) -> PeftModel:
     check_whole(base.model, settings)
     layers = linear_layers(base.model)
     for target in settings.target_modules:
-        _check_target(target, layers, base.model)
+        _check_target(target, layers | embeddings(base.model), base.model)
     config = _config(settings, base)
     config.fan_in_fan_out = any(isinstance(layer, Conv1D) for layer in layers.values())
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
@@ -93,6 +93,11 @@ def linear_layers(model: PreTrainedModel) -> dict[str, nn.Module]:
     return {name: layer for name, layer in modules if isinstance(layer, nn.Linear | Conv1D)}
 
 
+def embeddings(model: PreTrainedModel) -> dict[str, nn.Module]:
+    """Every embedding by its full name, but for those that scale what they look up."""
+    return {name: layer for name, layer in model.named_modules() if type(layer) is nn.Embedding}
+
+
 def _check_target(target: str, layers: Mapping[str, nn.Module], model: PreTrainedModel) -> None:
     if target == ALL_LINEAR:
         return
@@ -101,14 +106,15 @@ def _check_target(target: str, layers: Mapping[str, nn.Module], model: PreTraine
         known = sorted({name.rpartition(".")[2] for name in layers})
         near = get_close_matches(target, known, n=3) or known
         raise SettingError(
-            f"lora.target_modules={target!r}: no linear layer of {type(model).__name__} has "
-            f"that name; did you mean {', '.join(near)}? {ALL_LINEAR} takes every one but the head"
+            f"lora.target_modules={target!r}: no linear layer or plain embedding of "
+            f"{type(model).__name__} has that name; did you mean {', '.join(near)}? {ALL_LINEAR} "
+            "takes every linear one but the head"
         )
-    embedding = model.get_input_embeddings()
-    if any(layer.weight is embedding.weight for layer in hits):
+    shared = shared_weight(model)
+    if shared is not None and any(layer.weight is shared for layer in hits):
         raise SettingError(
             f"lora.target_modules={target!r}: the head shares its weight with the embedding of "
-            "this model, and a pair on it could not be merged; leave it out"
+            "this model, and a pair on one of them could not be merged; leave it out"
         )
 
 
@@ -130,21 +136,30 @@ def _config(settings: LoraSettings, base: Base) -> LoraConfig:
 
 def _trained(model: PeftModel) -> dict[str, nn.Parameter]:
     return {
-        name.replace(f".modules_to_save.{ADAPTER}.", ".").replace(f".{ADAPTER}.", "."): parameter
+        _published(name): parameter
         for name, parameter in model.named_parameters()
         if parameter.requires_grad
     }
+
+
+def _published(name: str) -> str:
+    plain = name.replace(f".modules_to_save.{ADAPTER}.", ".").replace(f".{ADAPTER}.", ".")
+    return plain.removesuffix(f".{ADAPTER}")
 
 
 def _pairs(model: PeftModel) -> list[LoraPair]:
     layers = {name: part for name, part in model.named_modules() if isinstance(part, LoraLayer)}
     return [
         LoraPair(
-            a=f"{name}.lora_A.weight",
-            b=f"{name}.lora_B.weight",
+            a=f"{name}.lora_embedding_A" if _looks_up(layer) else f"{name}.lora_A.weight",
+            b=f"{name}.lora_embedding_B" if _looks_up(layer) else f"{name}.lora_B.weight",
             rank=layer.r[ADAPTER],
             alpha=float(layer.lora_alpha[ADAPTER]),
             scale=float(layer.scaling[ADAPTER]),
         )
         for name, layer in sorted(layers.items())
     ]
+
+
+def _looks_up(layer: LoraLayer) -> bool:
+    return isinstance(layer.get_base_layer(), nn.Embedding)

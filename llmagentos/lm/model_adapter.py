@@ -117,6 +117,11 @@ def _read_config(folder: Path) -> dict[str, Any]:
 def _check_tensors(folder: Path, layout: Layout, tensors: dict[str, torch.Tensor]) -> None:
     shapes = dict(zip(layout.names, layout.shapes, strict=True))
     where = f"adapter folder {str(folder)!r}"
+    if base := [name for name in tensors if name.endswith(".base_layer.weight")]:
+        raise SettingError(
+            f"{where} has {base[0]}, a weight of the base: save the adapter again with "
+            "save_embedding_layers=False"
+        )
     if odd := sorted(tensors.keys() ^ shapes.keys()):
         side = "lacks" if odd[0] in shapes else "has an unknown"
         raise SettingError(f"{where} {side} {odd[0]}: it was trained on another base than model")

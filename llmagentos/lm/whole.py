@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any, cast
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -55,6 +55,13 @@ def copies(model: PeftModel) -> Iterator[nn.Module]:
             yield from part.modules_to_save.values()
 
 
+def shared_weight(model: PreTrainedModel) -> Tensor | None:
+    """The weight that embedding and head share; None where each has one of its own."""
+    causal: Any = model
+    embedding, head = causal.get_input_embeddings(), causal.get_output_embeddings()
+    return embedding.weight if head is not None and head.weight is embedding.weight else None
+
+
 def _has_weights(layer: nn.Module) -> bool:
     return any(True for _ in layer.parameters(recurse=False))
 
@@ -75,9 +82,7 @@ def _check_module(name: str, layers: Mapping[str, nn.Module], model: PreTrainedM
         "it shares its weight with the head of this model, which would not learn with it; name "
         "lm_head, or untie the two in the base first"
     )
-    embedding = model.get_input_embeddings()
-    head = cast("Any", model).get_output_embeddings()
-    shared = embedding in hits and head is not None and head.weight is embedding.weight
+    shared = model.get_input_embeddings() in hits and shared_weight(model) is not None
     require(not shared, "lora.modules_to_save", name, remedy)
 
 

@@ -34,7 +34,8 @@ class LoraSettings:
     dropout: float = 0.0
     """Dropout before the first factor, in training only."""
     target_modules: list[str] = field(default_factory=lambda: ["q_proj", "v_proj"])
-    """Names of the linear layers that get a pair; ``[all-linear]`` takes every one but the head."""
+    """Names of the linear layers, or embeddings, that get a pair; ``[all-linear]`` takes every
+    linear one but the head."""
     modules_to_save: list[str] = field(default_factory=list)
     """Names of modules that are trained whole, as a copy in float32 beside the frozen one, such as
     ``[lm_head]``. A change then has all their values."""
@@ -54,6 +55,9 @@ class LoraSettings:
         require(self.alpha > 0, "lora.alpha", self.alpha, "needs to be above 0")
         require(0 <= self.dropout < 1, "lora.dropout", self.dropout, "needs to lie in [0, 1)")
         require(bool(self.target_modules), "lora.target_modules", self.target_modules, "name one")
+        twice = set(self.modules_to_save) & set(self.target_modules)
+        remedy = "lora.target_modules has it too; take it out of one of them"
+        require(not twice, "lora.modules_to_save", sorted(twice), remedy)
         for agent, rank in self.ranks.items():
             remedy = f"needs to lie in [1, lora.rank], which is {self.rank}"
             require(1 <= rank <= self.rank, f"lora.ranks.{agent}", rank, remedy)
