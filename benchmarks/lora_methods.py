@@ -4,11 +4,11 @@
     python benchmarks/lora_methods.py --table    # the Markdown table and docs/lora_methods.png
 
 SmolLM2-135M; agents are chapters of ICD-10 or sectors of NAICS. A method's learning rate is the
-best of three by held-out loss at home with seed 0; three seeds, four agents; then sixteen and one
-seed for naive and the best three on own and others' text together. A finished cell is a line of
-`lora_methods.jsonl`, and is not computed again; whatever ends a process costs the cell that it is
-at. For more cores start it once for each of them: they share the cells out. It is a night's work
-for two.
+best of three, or four where the best is at an end of them, by held-out loss at home on ICD-10 with
+seed 0. Three seeds with four agents; then sixteen and one seed for naive and the best three on own
+and others' text together. A finished cell is a line of `lora_methods.jsonl`, and is not computed
+again; whatever ends a process costs the cell that it is at. For more cores start it once for each
+of them: they share the cells out. It is a night's work for two.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """The grid of `lora_methods.py`: its methods, their budget, and what earlier cells decide."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from math import inf
@@ -82,13 +82,21 @@ class Scope:
     size: Size = Size()
     methods: Mapping[str, Contender] = field(default_factory=lambda: CONTENDERS)
     rates: tuple[float, ...] = (5e-3, 2e-3, 12.5e-3)
-    """Learning rates, of which every method gets its best; the middle one is tried first."""
+    """Learning rates, of which every method gets the one that is best for it on the first corpus
+    with the first seed; the middle one is tried first."""
+    wider: Mapping[float, float] = field(default_factory=lambda: {12.5e-3: 31.25e-3, 2e-3: 0.8e-3})
+    """What is tried as well where the best of all rates is at an end of them."""
     seeds: tuple[int, ...] = (0, 1, 2)
     few: int = 4
     many: int = 16
     many_seeds: tuple[int, ...] = (0,)
     best: int = 3
     """How many methods play with many agents, beside naive averaging."""
+
+    @property
+    def first(self) -> str:
+        """The corpus on which rates are tried."""
+        return next(iter(self.size.corpora))
 
 
 class Slot(NamedTuple):
@@ -114,57 +122,65 @@ def missing(cells: Cells, scope: Scope) -> list[int]:
 
 
 def slots(cells: Cells, scope: Scope) -> Iterator[Slot]:
-    """Every cell: the rates on the first seed, corpus by corpus; the other seeds; many agents.
-
-    What has unequal ranks, which many agents do not play, gets its other seeds last.
-    """
-    yield from _first_seed(scope)
+    """Every cell: rates, the seeds of methods with equal ranks, many agents, the other seeds."""
+    yield from _all_rates(cells, scope)
     equal = [name for name, each in scope.methods.items() if not each.ranks]
-    yield from _other_seeds(equal, cells, scope)
+    yield from _all_seeds(equal, cells, scope)
     yield from _many_agents(cells, scope)
-    yield from _other_seeds(scope.methods.keys() - equal, cells, scope)
+    yield from _all_seeds([name for name in scope.methods if name not in equal], cells, scope)
 
 
-def _other_seeds(methods: Iterable[str], cells: Cells, scope: Scope) -> Iterator[Slot]:
-    for seed, corpus, method in product(scope.seeds[1:], scope.size.corpora, sorted(methods)):
-        yield Slot(corpus, scope.few, method, chosen(cells, corpus, method, scope), seed)
+def _all_rates(cells: Cells, scope: Scope) -> Iterator[Slot]:
+    """All methods at a rate before any at the next."""
+    for lr, method in product([*scope.rates, *scope.wider.values()], scope.methods):
+        if lr in rates(cells, method, scope):
+            yield Slot(scope.first, scope.few, method, _own(method, lr, scope), scope.seeds[0])
+
+
+def _all_seeds(methods: Sequence[str], cells: Cells, scope: Scope) -> Iterator[Slot]:
+    """All but those of the first seed that have shown the rate."""
+    for seed, corpus, method in product(scope.seeds, scope.size.corpora, methods):
+        if (seed, corpus) != (scope.seeds[0], scope.first):
+            yield Slot(corpus, scope.few, method, chosen(cells, method, scope), seed)
 
 
 def _many_agents(cells: Cells, scope: Scope) -> Iterator[Slot]:
     best = rivals(cells, scope)
     for seed, corpus in product(scope.many_seeds, scope.size.corpora):
         for method in ["naive", *best] if best else ["naive", *[None] * scope.best]:
-            lr = chosen(cells, corpus, method, scope) if method else None
+            lr = chosen(cells, method, scope) if method else None
             yield Slot(corpus, scope.many, method, lr, seed)
 
 
-def _first_seed(scope: Scope) -> Iterator[Slot]:
-    """All methods at a rate before any at the next."""
-    for corpus, lr, method in product(scope.size.corpora, scope.rates, scope.methods):
-        if lr in rates(method, scope):
-            yield Slot(corpus, scope.few, method, _own(method, lr, scope), scope.seeds[0])
-
-
-def rates(method: str, scope: Scope) -> tuple[float, ...]:
+def rates(cells: Cells, method: str, scope: Scope) -> tuple[float, ...]:
     """The rates that a method tries; one that does not train has a single cell."""
-    return scope.rates[:1] if scope.methods[method].kind == "untrained" else scope.rates
+    if scope.methods[method].kind == "untrained":
+        return scope.rates[:1]
+    found = _losses(cells, method, scope.rates, scope)
+    best = min(found, key=found.__getitem__) if len(found) == len(scope.rates) else None
+    return (*scope.rates, scope.wider[best]) if best in scope.wider else scope.rates
 
 
 def _own(method: str, lr: float, scope: Scope) -> float:
     return 0.0 if scope.methods[method].kind == "untrained" else lr
 
 
-def tried(cells: Cells, corpus: str, method: str, scope: Scope) -> dict[float, float]:
-    """Loss at home on the first seed by learning rate, as far as it is known."""
-    grid = (_own(method, lr, scope) for lr in rates(method, scope))
-    slots_ = {lr: Cell(corpus, scope.few, method, lr, scope.seeds[0]) for lr in grid}
+def tried(cells: Cells, method: str, scope: Scope) -> dict[float, float]:
+    """Loss at home on the first corpus and seed by learning rate, as far as it is known."""
+    return _losses(cells, method, rates(cells, method, scope), scope)
+
+
+def _losses(cells: Cells, method: str, grid: Sequence[float], scope: Scope) -> dict[float, float]:
+    own = (_own(method, lr, scope) for lr in grid)
+    slots_ = {lr: Cell(scope.first, scope.few, method, lr, scope.seeds[0]) for lr in own}
     return {lr: home(cells[cell]) for lr, cell in slots_.items() if cell in cells}
 
 
-def chosen(cells: Cells, corpus: str, method: str, scope: Scope) -> float | None:
+def chosen(cells: Cells, method: str, scope: Scope) -> float | None:
     """The rate with the lowest held-out loss at home; None before all of them are tried."""
-    found = tried(cells, corpus, method, scope)
-    return min(found, key=found.__getitem__) if len(found) == len(rates(method, scope)) else None
+    found = tried(cells, method, scope)
+    whole = len(found) == len(rates(cells, method, scope))
+    return min(found, key=found.__getitem__) if whole else None
 
 
 def rivals(cells: Cells, scope: Scope) -> list[str] | None:
@@ -172,7 +188,7 @@ def rivals(cells: Cells, scope: Scope) -> list[str] | None:
     means: dict[str, float] = {}
     for method in (name for name, each in scope.methods.items() if each.rival):
         found = [
-            cells.get(Cell(corpus, scope.few, method, chosen(cells, corpus, method, scope), seed))
+            cells.get(Cell(corpus, scope.few, method, chosen(cells, method, scope), seed))
             for corpus in scope.size.corpora
             for seed in scope.seeds
         ]

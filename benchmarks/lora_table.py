@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 
 import matplotlib.pyplot as plt
 from lora_cells import Cell, Cells, Found
-from lora_plan import Scope, away, home, missing, rates, tried
+from lora_plan import Scope, away, home, missing, rates, slots, tried
 from matplotlib.axes import Axes
 
 
@@ -21,6 +21,8 @@ class Row:
     lr: float
     tried: int
     """How many of its learning rates are known."""
+    rates: int
+    """How many it tries."""
     found: dict[int, Found]
 
     def each(self, measure: Callable[[Found], float]) -> list[float]:
@@ -35,12 +37,14 @@ def rows_of(cells: Cells, corpus: str, agents: int, scope: Scope) -> Rows:
     """The methods that have a cell, each at the best of the rates that are known so far."""
     rows = []
     for method in scope.methods:
-        losses = tried(cells, corpus, method, scope)
+        losses = tried(cells, method, scope)
         if losses:
             lr = min(losses, key=losses.__getitem__)
             named = {seed: Cell(corpus, agents, method, lr, seed) for seed in scope.seeds}
             found = {seed: cells[cell] for seed, cell in named.items() if cell in cells}
-            rows += [Row(method, lr, len(losses), found)] * bool(found)
+            rows += [Row(method, lr, len(losses), len(rates(cells, method, scope)), found)] * bool(
+                found
+            )
     return rows
 
 
@@ -55,7 +59,8 @@ def settings(cells: Cells, scope: Scope) -> Iterator[tuple[str, int, Rows]]:
 def table(cells: Cells, scope: Scope) -> str:
     """A Markdown table for every corpus and number of agents, and how many cells are missing."""
     left = len(missing(cells, scope))
-    parts = [f"{len(cells)} cells are computed, {left} are missing."]
+    known = sum(1 for _ in slots(cells, scope)) - left
+    parts = [f"{known} cells are computed, {left} are missing."]
     for corpus, agents, rows in settings(cells, scope):
         naive = next((row for row in rows if row.method == "naive"), None)
         lines = [_line(row, naive, agents, scope) for row in rows]
@@ -81,7 +86,7 @@ def _line(row: Row, naive: Row | None, agents: int, scope: Scope) -> str:
     """Bytes are those of an agent and a round after the first, seconds those of all agents."""
     cells = [
         row.method,
-        _rate(row, scope),
+        _rate(row),
         str(len(row.found)),
         spread(row.each(home)),
         spread(row.each(away)),
@@ -101,11 +106,11 @@ def spread(values: Sequence[float], sign: str = "") -> str:
     return f"{told} ± {stdev(values):.3f}" if len(values) > 1 else told
 
 
-def _rate(row: Row, scope: Scope) -> str:
-    whole = len(rates(row.method, scope))
-    if whole == 1:
+def _rate(row: Row) -> str:
+    if row.rates == 1:
         return "-"
-    return f"{row.lr:g}" + (f" ({row.tried} of {whole} tried)" if row.tried < whole else "")
+    known = row.tried == row.rates
+    return f"{row.lr:g}" + ("" if known else f" ({row.tried} of {row.rates} tried)")
 
 
 def _less(row: Row, naive: Row | None) -> str:

@@ -47,6 +47,7 @@ SECTIONS = (
     Section("growth", "--threads 2 --largest"),
     Section("growth", "--threads 2 --plot docs/cohort.png"),
     Section("asynchrony", "", ""),
+    Section("quantized", "", "--steps 1"),
     Section("lora_methods", "--table"),
     Section("engines", "--model tiny --rounds 4", "--rounds 2 --names processes"),
     Section("engines", "--model smollm2 --steps 2 --rounds 3"),

@@ -161,6 +161,6 @@ def _cell(text: Any) -> str:
 
 def _told(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of the training, as plain names and values."""
-    return {
-        name: settings[name] for name in ("seed", "lora", "local", "codec", "aggregation", "server")
-    }
+    named = ("seed", "lora", "local", "codec", "aggregation", "server")
+    quantize = settings["model"]["quantize"]
+    return {"model": {"quantize": quantize}, **{name: settings[name] for name in named}}

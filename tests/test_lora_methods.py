@@ -45,7 +45,9 @@ def scope_of(plan, *methods):
         corpora={"invented": {"max_rows": 8, "held_out": 0.25}},
     )
     chosen = {name: plan.CONTENDERS[name] for name in methods}
-    return plan.Scope(size, chosen, rates=(0.01, 0.02), seeds=(0, 1), few=2, many=4, best=1)
+    return plan.Scope(
+        size, chosen, rates=(0.01, 0.02), wider={}, seeds=(0, 1), few=2, many=4, best=1
+    )
 
 
 def finished(plan, scope, losses):
@@ -113,7 +115,7 @@ def test_a_run_that_leaves_the_numbers_is_a_cell_too_and_never_the_best(script, 
     wild, tame = ledger.cells().values()
     assert "not finite" in wild["failed"]
     assert "failed" not in tame
-    assert script.plan.chosen(ledger.cells(), "invented", "naive", scope) == 0.01
+    assert script.plan.chosen(ledger.cells(), "naive", scope) == 0.01
     script.table.draw(ledger.cells(), scope, tmp_path / "plot.png")
 
 
@@ -152,3 +154,14 @@ def test_what_is_missing_is_known_before_the_rates_are(script):
     worth = {"naive": 1.0, "ffa": 3.0, "fedex": 2.0}
     for number, (_, cells) in enumerate(finished(script.plan, scope, lambda c: worth[c.method]), 1):
         assert len(script.plan.missing(cells, scope)) == 11 - number
+
+
+def test_a_best_rate_at_an_end_of_the_grid_is_followed_by_one_beyond_it(script):
+    scope = replace(
+        scope_of(script.plan, "naive", "ffa"), rates=(1.0, 2.0, 3.0), wider={1.0: 0.5, 3.0: 4.0}
+    )
+    best = {"naive": 2.0, "ffa": 4.0}
+    cells = finished(script.plan, scope, lambda cell: abs(cell.lr - best[cell.method]))
+    tried = [(cell.method, cell.lr) for cell, _ in cells if cell.seed == 0 and cell.agents == 2]
+    assert len(tried) == 7
+    assert tried[-1] == ("ffa", 4.0)

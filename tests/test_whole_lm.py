@@ -192,6 +192,22 @@ def test_biases_of_layers_without_any_and_of_another_type_are_refused(gpt2):
         attach(base, lora, 0)
 
 
+def test_on_a_quantized_base_the_head_alone_is_copied(gpt2):
+    pytest.importorskip("bitsandbytes")
+    packed = replace(gpt2, quantize="nf4")
+    head = LoraSettings(target_modules=["c_attn"], modules_to_save=["lm_head"])
+    _, model = adapted(packed, head)
+    training, start = training_on(model), values_of(model)
+    delta = training.update(fit_task(training.layout, adapter=start)).vectors["delta"]
+    assert delta[training.layout.factors.size :].any()
+    for lora, message in (
+        ({"modules_to_save": ["c_proj"]}, r"='c_proj': its weights are quantized"),
+        ({"bias": "all"}, r"lora\.bias='all': quantized layers keep their biases"),
+    ):
+        with pytest.raises(SettingError, match=message):
+            adapted(packed, LoraSettings(target_modules=["c_attn"], **lora))
+
+
 def test_agents_with_modules_of_their_own_train_one_by_one():
     training = trainer(modules_to_save=["lm_head"])
     said = obstacle(training)

@@ -1,6 +1,7 @@
 """What an organisation sets on its own side; its script has the defaults."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from llmagentos.agent.limits import Limits
 from llmagentos.settings.checks import require
@@ -23,6 +24,9 @@ class AgentSettings:
     """Folder of this agent's journal and memory: as private as the text."""
     model: str = ""
     """Where the base model lies here, if not where the terms say: hub id, folder or GGUF file."""
+    quantize: Literal["none", "nf4", "int8"] | None = None
+    """Linear layers of the base in 4 or 8 bits a weight here, whatever others have; as the terms
+    say unless given. Needs the extra quantized."""
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
     threads: int | None = None

@@ -20,15 +20,15 @@ def merge(settings: ModelSettings, adapter: Path, out: Path, seed: int = 0) -> N
 
     Modules that were trained whole, and biases, are in the place of the base's; a head among them
     shares its weight with the embedding no longer, and ``config.json`` says so.
-    Summed in float32, then stored in the type that ``model.dtype`` says. ``seed`` draws the
-    weights of ``tiny`` only. Raises ``SettingError`` if ``out`` exists or the adapter is of
-    another base.
+    Summed in float32, then stored in the type that ``model.dtype`` says. W is whole, also where the
+    adapter was trained on a quantized base. ``seed`` draws the weights of ``tiny`` only. Raises
+    ``SettingError`` if ``out`` exists or the adapter is of another base.
     """
     if out.exists():
         raise SettingError(f"out={str(out)!r} exists: remove it or name another folder")
     lora = adapter_settings(adapter)
     dtype = choose_dtype(settings, choose_device(settings))
-    base = load_base(replace(settings, dtype="float32"), seed)
+    base = load_base(replace(settings, dtype="float32", quantize="none"), seed)
     model = attach(base, lora, seed)
     load_vector(model, adapter_vector(adapter, layout_of(model)))
     with warnings.catch_warnings():

@@ -17,7 +17,8 @@ from transformers.pytorch_utils import Conv1D
 from llmagentos.adapter import Layout, LoraPair, Vector, initial_vector
 from llmagentos.errors import SettingError
 from llmagentos.lm.models import Base
-from llmagentos.lm.whole import check_biases, check_whole, compute_in_float32, shared_weight
+from llmagentos.lm.quantized import whole_kind
+from llmagentos.lm.whole import check_biases, check_copied, compute_in_float32, shared_weight
 from llmagentos.settings import LoraSettings
 
 ALL_LINEAR = "all-linear"
@@ -32,12 +33,12 @@ def attach(base: Base, settings: LoraSettings, seed: int) -> PeftModel:
     zero and copies of whole modules are exact, so the output is the base's.
     Raises ``SettingError`` for a target that the model does not have.
     """
-    check_whole(base.model, settings)
+    check_copied(base.model, settings)
     layers = linear_layers(base.model)
     for target in settings.target_modules:
         _check_target(target, layers | embeddings(base.model), base.model)
     config = _config(settings, base)
-    config.fan_in_fan_out = any(isinstance(layer, Conv1D) for layer in layers.values())
+    config.fan_in_fan_out = any(issubclass(whole_kind(layer), Conv1D) for layer in layers.values())
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)

@@ -1,12 +1,15 @@
 """What an agent takes of the memory while many train side by side."""
 
+from typing import Any
+
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from llmagentos.corpus import Row
 from llmagentos.lm.batches import Batch, collate
 from llmagentos.lm.dropout import share_of
+from llmagentos.lm.quantized import eight_bit_layers
 from llmagentos.lm.workbench import Workbench
 from llmagentos.settings import RunSettings
 
@@ -28,11 +31,12 @@ def agent_bytes(bench: Workbench, settings: RunSettings) -> int:
     """What one more agent adds: its adapter, and what its longest pass keeps.
 
     The pass is tried once and its tensors are counted, so the number is the same every time. With
-    gradient checkpointing a layer keeps its input, and one layer at a time all the rest.
+    gradient checkpointing a layer keeps its input, and one layer at a time all the rest; but layers
+    of eight bits hold most of it nevertheless, and are counted as without.
     """
     rows, tokens = settings.local.batch, settings.corpus.max_tokens
     kept, adapter = pass_bytes(bench, rows, tokens), bench.flat.vector
-    if settings.local.gradient_checkpointing:
+    if settings.local.gradient_checkpointing and not eight_bit_layers(bench.model):
         config = bench.score.causal.config.get_text_config()
         inputs = rows * tokens * config.hidden_size * adapter.itemsize
         kept = kept // config.num_hidden_layers + config.num_hidden_layers * inputs
@@ -58,8 +62,14 @@ def _kept(bench: Workbench, batch: Batch) -> dict[int, int]:
         kept[_place(tensor)] = tensor.untyped_storage().nbytes()
         return tensor
 
+    def note_input(_layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+        note(inputs[0])
+
+    held = [each.register_forward_pre_hook(note_input) for each in eight_bit_layers(bench.model)]
     with saved_tensors_hooks(note, lambda tensor: tensor), bench.accelerator.autocast():
         alive = bench.score(batch)
+    for handle in held:
+        handle.remove()
     assert alive.requires_grad, "a pass that trains nothing keeps nothing"
     return kept
 

@@ -20,6 +20,7 @@ from transformers import (
 from llmagentos.errors import ModelError, SettingError
 from llmagentos.lm.model_sources import CHOICES, locate
 from llmagentos.lm.model_tiny import tiny_model, tiny_tokenizer
+from llmagentos.lm.quantized import check_quantize, check_whole, quantize
 from llmagentos.lm.quiet import quiet
 from llmagentos.settings import ModelSettings
 
@@ -39,21 +40,31 @@ class Base:
     revision: str | None
     """Branch, tag or commit of a hub model."""
     hash: str
-    """Identity of the weights as loaded, see ``base_hash``."""
+    """Identity of the whole weights as loaded, see ``base_hash``: that of the model in
+    ``model.dtype``, however it is quantized afterwards."""
+    quantized_hash: str | None = None
+    """The same of what quantizing made of them; none for whole weights."""
 
 
 def load_base(settings: ModelSettings, seed: int) -> Base:
     """The model that the settings name; ``seed`` draws the weights of ``tiny`` only.
 
     What a disk or the cache holds is read without any network call.
-    Raises ``ModelError`` that says what was tried and what to set.
+    To be quantized, whole weights are read into the host's memory and go to the device layer by
+    layer. Raises ``ModelError`` that says what was tried and what to set.
     """
     device = choose_device(settings)
     dtype = choose_dtype(settings, device)
+    check_quantize(settings, device)
     model, tokenizer, path = _load(settings, dtype, seed)
     _check_tokenizer(settings, model, tokenizer)
-    torch.nn.Module.to(model, device, dtype).requires_grad_(False).train(False)
-    return Base(model, tokenizer, settings.source, path, settings.revision, base_hash(model))
+    torch.nn.Module.to(model, dtype).requires_grad_(False).train(False)
+    whole, packed = base_hash(model), None
+    if settings.quantize != "none":
+        quantize(model, settings.quantize, device)
+        packed = base_hash(model)
+    torch.nn.Module.to(model, device)
+    return Base(model, tokenizer, settings.source, path, settings.revision, whole, packed)
 
 
 def base_hash(model: PreTrainedModel) -> str:
@@ -138,6 +149,7 @@ def _read(where: Path | str, settings: ModelSettings, dtype: torch.dtype, offlin
             where, dtype=dtype, output_loading_info=True, **asked
         )
     model, report = loaded
+    check_whole(settings, model.config.to_dict())
     if report["missing_keys"]:
         missing = ", ".join(sorted(report["missing_keys"])[:3])
         raise ModelError(f"model.source={settings.source!r} lacks weights of its own: {missing}")

@@ -6,6 +6,7 @@ from peft import PeftModel
 from peft.tuners.lora import Linear
 from torch import nn
 
+from llmagentos.lm.quantized import quantized_kinds
 from llmagentos.lm.stacked import lora_layers
 from llmagentos.lm.trainer import LoraTrainer
 
@@ -24,10 +25,11 @@ def obstacle(trainer: LoraTrainer) -> str | None:
 
 def _odd_layer(model: PeftModel) -> str | None:
     head = cast("Any", model.get_base_model()).get_output_embeddings()
+    plain = {(Linear, nn.Linear), *quantized_kinds()}
     for name, layer in lora_layers(model).items():
         kind = type(layer.get_base_layer())
         if layer is head:
             return f"{name} is the head, which sees targets only"
-        if type(layer) is not Linear or kind is not nn.Linear:
+        if (type(layer), kind) not in plain:
             return f"{name} is a {kind.__name__}, not a plain linear layer"
     return None

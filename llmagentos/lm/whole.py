@@ -15,7 +15,7 @@ from llmagentos.settings import LoraSettings
 from llmagentos.settings.checks import require
 
 
-def check_whole(model: PreTrainedModel, lora: LoraSettings) -> None:
+def check_copied(model: PreTrainedModel, lora: LoraSettings) -> None:
     """Raise ``SettingError`` unless the model has the modules that are to be trained whole."""
     layers = {name: layer for name, layer in model.named_modules() if _has_weights(layer)}
     for name in lora.modules_to_save:
@@ -30,6 +30,9 @@ def check_biases(model: PeftModel, lora: LoraSettings) -> None:
     biases = [p for name, p in named if name.endswith("bias") and p.requires_grad]
     remedy = "the base has no such biases; leave it out"
     require(bool(biases), "lora.bias", lora.bias, remedy)
+    packed = any(not p.is_floating_point() for p in model.parameters())
+    remedy = "quantized layers keep their biases in a type of their own; set model.quantize to none"
+    require(not packed, "lora.bias", lora.bias, remedy)
     wide = all(bias.dtype == torch.float32 for bias in biases)
     remedy = (
         f"the base is in {str(model.dtype).removeprefix('torch.')}, and biases are trained where "

@@ -18,7 +18,7 @@ from llmagentos.corpus.own import ToExample, own_examples
 from llmagentos.errors import LLMAgentOSError, SettingError
 from llmagentos.identity import name_of, read_key
 from llmagentos.messages import Task
-from llmagentos.recipes.own_desk import Bench, open_bench
+from llmagentos.recipes.own_desk import Bench, open_bench, own_model
 from llmagentos.recipes.terms import read_terms
 from llmagentos.settings import LocalSettings, Terms
 
@@ -152,8 +152,9 @@ def try_corpus(tried: Tried) -> str:
 
 def try_model(tried: Tried) -> str:
     """That the weights are the agreed ones, and how many rows they are trained on."""
-    silo = tried.bench.silo
-    return f"the agreed weights; {len(silo.train):,} training rows, {len(silo.held_out)} held out"
+    silo, held = tried.bench.silo, own_model(tried.settings, tried.terms).quantize
+    weights = "the agreed weights" + (f", held in {held}" if held != "none" else "")
+    return f"{weights}; {len(silo.train):,} training rows, {len(silo.held_out)} held out"
 
 
 def try_training(tried: Tried) -> str:

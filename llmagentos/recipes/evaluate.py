@@ -15,6 +15,7 @@ from llmagentos.corpus import read_silos
 from llmagentos.files import write_durably
 from llmagentos.recipes.display import Display
 from llmagentos.recipes.exits import exit_code
+from llmagentos.recipes.extras import check_model
 from llmagentos.recipes.trained import check_adapter, read_asked
 from llmagentos.report import quantities, terminal
 from llmagentos.settings import (
@@ -75,6 +76,7 @@ def evaluate(words: Sequence[str]) -> None:
     asked = read_asked(EvaluateSettings, "evaluate", DESCRIPTION, words)
     if asked.adapter is not None:
         check_adapter(asked.adapter)
+    check_model(asked.model)
     examples = read_silos(asked.corpus, asked.seed)
     with Display() as display:
         # Importing torch takes seconds, which a wrong setting or corpus should not cost.

@@ -20,7 +20,7 @@ from llmagentos.lm.precision import accelerator_for
 from llmagentos.lm.trainer import LoraTrainer
 from llmagentos.recipes.own_folders import Published, PublishingTrainer
 from llmagentos.recipes.terms import read_terms
-from llmagentos.settings import CorpusSettings, Terms
+from llmagentos.settings import CorpusSettings, ModelSettings, Terms
 from llmagentos.settings.checks import require
 
 
@@ -40,8 +40,7 @@ def open_bench(settings: AgentSettings, terms: Terms, examples: Sequence[Example
     the loss of fewer rows would be told than was agreed to.
     """
     torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
-    model = replace(terms.model, device=settings.device)
-    model = replace(model, source=settings.model) if settings.model else model
+    model = own_model(settings, terms)
     base = load_base(model, terms.seed)
     if base.hash != terms.base:
         raise ModelError(
@@ -59,6 +58,13 @@ def open_bench(settings: AgentSettings, terms: Terms, examples: Sequence[Example
     trainer = LoraTrainer(peft, layout_of(peft), silos, accelerator=accelerator)
     published = Published(adapter_config(peft, base), model.source, terms.seed)
     return Bench(trainer, silo, published)
+
+
+def own_model(settings: AgentSettings, terms: Terms) -> ModelSettings:
+    """The base model of the terms, as and where this agent has it."""
+    model = replace(terms.model, device=settings.device)
+    model = replace(model, source=settings.model) if settings.model else model
+    return replace(model, quantize=settings.quantize) if settings.quantize else model
 
 
 @contextmanager

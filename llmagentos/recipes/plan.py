@@ -43,7 +43,7 @@ def estimates(session: Session) -> dict[str, str]:
     sent = METHODS[settings.aggregation].values_up(session.layout, 1)
     up = codec_of(settings.codec).body_bytes(sent) * (1 + len(strategy.told.get("beside", ())))
     down = 4 * values * len(strategy.dispatch(session.first_state(), ""))
-    total = sum(p.numel() for p in session.base.model.parameters())
+    total = session.base.model.num_parameters()
     return {
         "trainable parameters": f"{values:,} of {total:,} ({values / total:.2%})",
         "agents in a round": f"{agents} of {len(session.silos)}",

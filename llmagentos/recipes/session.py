@@ -4,11 +4,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import PartialState
-from peft import PeftModel
 
 from llmagentos.adapter import Adapter, Layout, Vector
 from llmagentos.corpus import Example, Silo, tokenize_silos
@@ -27,6 +26,10 @@ from llmagentos.settings import LoraSettings, RunSettings
 from llmagentos.settings.checks import require
 from llmagentos.state import ServerState
 
+if TYPE_CHECKING:
+    # When programs run, llmagentos.lm is to import it first, and so with less noise.
+    from peft import PeftModel
+
 Examples = Mapping[str, Sequence[Example]]
 
 CENTRAL = "all text in one place"
@@ -39,7 +42,7 @@ class Session:
 
     settings: RunSettings
     base: Base
-    model: PeftModel
+    model: "PeftModel"
     layout: Layout
     start: Vector
     """The adapter that no training has touched, ``(d,)``: with it the model is the base."""
@@ -54,11 +57,13 @@ class Session:
     @property
     def facts(self) -> dict[str, str]:
         """What must not change between a run and its resumption."""
-        return {
+        facts = {
             "base": self.base.hash,
             "corpus": corpus_hash(self.silos),
             "number of processes": str(PartialState().num_processes),
         }
+        packed = self.base.quantized_hash
+        return facts if packed is None else {**facts, "quantized base": packed}
 
     def first_state(self) -> ServerState:
         """The adapter that training starts from."""

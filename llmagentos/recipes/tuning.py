@@ -11,7 +11,7 @@ from llmagentos.corpus import read_silos
 from llmagentos.recipes.command import Command, Recipe, read_command
 from llmagentos.recipes.display import Display
 from llmagentos.recipes.exits import exit_code
-from llmagentos.recipes.extras import check_engine
+from llmagentos.recipes.extras import check_engine, check_model
 from llmagentos.recipes.log_file import log_to_terminal
 from llmagentos.recipes.prometheus import check_prometheus
 from llmagentos.settings import RunSettings
@@ -37,6 +37,7 @@ def tune(command: Command) -> None:
     check_prometheus(command.settings.prometheus)
     check_aggregation(command.settings)
     check_engine(command.settings.engine)
+    check_model(command.settings.model)
     examples = read_silos(command.settings.corpus, command.settings.seed)
     check_agents(command.settings, examples)
     with Display(quiet=not first) as display:

@@ -1,5 +1,6 @@
-"""Range checks shared by the settings; every message names setting, value and remedy."""
+"""Checks shared by the settings; every message names setting, value and remedy."""
 
+from importlib.util import find_spec
 from typing import Any
 
 from llmagentos.errors import SettingError
@@ -9,3 +10,9 @@ def require(holds: bool, name: str, value: Any, remedy: str) -> None:
     """Raise ``SettingError`` that names the setting, its value and the remedy unless it holds."""
     if not holds:
         raise SettingError(f"{name}={value!r}: {remedy}")
+
+
+def require_package(module: str, name: str, value: Any, extra: str) -> None:
+    """Raise ``SettingError`` unless the module that a setting needs is installed."""
+    remedy = f"{module} is not installed; run pip install 'llmagentos[{extra}]'"
+    require(find_spec(module) is not None, name, value, remedy)

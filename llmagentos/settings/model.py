@@ -19,6 +19,9 @@ class ModelSettings:
     """Branch, tag or commit of a hub model."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Type of the frozen weights; ``auto`` is bfloat16 on a GPU that has it, else float32."""
+    quantize: Literal["none", "nf4", "int8"] = "none"
+    """Linear layers in 4 bits a weight (``nf4``, as QLoRA has them) or 8 (``int8``), quantized as
+    the base is loaded; embeddings, norms and head keep ``dtype``. Needs the extra quantized."""
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` takes a GPU where there is one."""
 
