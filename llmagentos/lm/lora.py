@@ -18,7 +18,13 @@ from llmagentos.adapter import Layout, LoraPair, Vector, initial_vector
 from llmagentos.errors import SettingError
 from llmagentos.lm.models import Base
 from llmagentos.lm.quantized import whole_kind
-from llmagentos.lm.whole import check_biases, check_copied, compute_in_float32, shared_weight
+from llmagentos.lm.whole import (
+    check_biases,
+    check_copied,
+    compute_in_float32,
+    is_whole,
+    shared_weight,
+)
 from llmagentos.settings import LoraSettings
 
 ALL_LINEAR = "all-linear"
@@ -139,7 +145,7 @@ def _trained(model: PeftModel) -> dict[str, nn.Parameter]:
     return {
         _published(name): parameter
         for name, parameter in model.named_parameters()
-        if parameter.requires_grad
+        if ".lora_" in name or is_whole(name, model.peft_config[ADAPTER])
     }
 
 

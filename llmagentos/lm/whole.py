@@ -14,6 +14,9 @@ from llmagentos.errors import SettingError
 from llmagentos.settings import LoraSettings
 from llmagentos.settings.checks import require
 
+BIASES = {"none": None, "lora_only": ".base_layer.bias", "all": ".bias"}
+"""How the names of the biases end that ``lora.bias`` trains."""
+
 
 def check_copied(model: PreTrainedModel, lora: LoraSettings) -> None:
     """Raise ``SettingError`` unless the model has the modules that are to be trained whole."""
@@ -24,10 +27,10 @@ def check_copied(model: PreTrainedModel, lora: LoraSettings) -> None:
 
 def check_biases(model: PeftModel, lora: LoraSettings) -> None:
     """Raise ``SettingError`` unless biases that are to be trained are there, and in float32."""
-    if lora.bias == "none":
+    end = BIASES[lora.bias]
+    if end is None:
         return
-    named = model.get_base_model().named_parameters()
-    biases = [p for name, p in named if name.endswith("bias") and p.requires_grad]
+    biases = [p for name, p in model.named_parameters() if name.endswith(end)]
     remedy = "the base has no such biases; leave it out"
     require(bool(biases), "lora.bias", lora.bias, remedy)
     packed = any(not p.is_floating_point() for p in model.parameters())
@@ -39,6 +42,14 @@ def check_biases(model: PeftModel, lora: LoraSettings) -> None:
         "they are, in float32; set model.dtype to float32"
     )
     require(wide, "lora.bias", lora.bias, remedy)
+
+
+def is_whole(name: str, config: Any) -> bool:
+    """Whether a parameter of a model with PEFT's ``config`` is trained beside the pairs."""
+    if ".modules_to_save." in name:
+        return True
+    end = BIASES[config.bias]
+    return end is not None and name.endswith(end) and ".original_module." not in name
 
 
 def compute_in_float32(model: PeftModel) -> None:
