@@ -241,6 +241,15 @@ def test_a_run_learns_and_its_folder_measures_as_the_run_did(tmp_path, method):
         assert found[agent]["loss"] == pytest.approx(numbers["loss"], rel=1e-5)
 
 
+@pytest.mark.parametrize("strategy", ["scaffold", "feddyn", "fedbuff"])
+def test_corrections_and_buffers_take_a_module_as_they_take_factors(tmp_path, strategy):
+    words = ["--server.strategy", strategy, "--local.optimizer", "sgd", "--local.lr", "0.5"]
+    folder = played(tmp_path, *words, "--server.weighting", "uniform")
+    summary = json.loads((folder / "summary.json").read_text())
+    for agent, before in summary["before"].items():
+        assert summary["after"][agent]["loss"] < before["loss"]
+
+
 def test_the_base_that_is_measured_and_answers_first_is_the_base_itself(tmp_path):
     folders = [played(tmp_path / "head"), tmp_path / "plain" / "run"]
     assert exit_code_of(tune, words_for(tmp_path / "plain")) == 0

@@ -84,7 +84,8 @@ class RunSettings:
     evaluation: EvaluationSettings = EvaluationSettings()
     """Held-out evaluation."""
     init_adapter: str | None = None
-    """PEFT folder to start from; its rank, alpha and target modules replace ``lora``'s."""
+    """PEFT folder to start from; its rank, alpha, targets, whole modules and biases replace
+    ``lora``'s."""
     sample_prompt: str | None = None
     """Prompt that is answered before and after; a held-out row unless given."""
     keep_updates: bool = False
