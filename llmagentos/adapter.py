@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import accumulate
@@ -17,12 +17,15 @@ from llmagentos.seeds import generator
 Vector = NDArray[np.float32]
 
 Part = Literal["A", "B", "both"]
-"""The first factors of all pairs, the second ones, or the whole vector."""
+"""The first factors of all pairs; the second ones, with all that is no factor; or both."""
 
 
 @dataclass(frozen=True)
 class LoraPair:
-    """Two tensors whose product ``scale * B @ A`` is added to one weight of the base model."""
+    """Two tensors whose product ``scale * B @ A`` is added to one weight of the base model.
+
+    To that of an embedding, ``(tokens, width)``, it is added the other way round.
+    """
 
     a: str
     b: str
@@ -31,9 +34,19 @@ class LoraPair:
     scale: float
 
     @property
+    def layer(self) -> str:
+        """The full name of the layer, with which those of its factors begin."""
+        return self.a.partition(".lora_")[0]
+
+    @property
     def module(self) -> str:
         """The layer's own name, without those of what it is in."""
-        return self.a.split(".")[-3]
+        return self.layer.rpartition(".")[2]
+
+    @property
+    def looked_up(self) -> bool:
+        """Whether A has a column for every token, of which one is taken, as at an embedding."""
+        return self.a.endswith(".lora_embedding_A")
 
 
 @dataclass(frozen=True)
@@ -76,20 +89,23 @@ class Layout:
         firsts: dict[str, Part] = {pair.a: "A" for pair in self.pairs}
         return firsts | {pair.b: "B" for pair in self.pairs}
 
+    @cached_property
+    def factors(self) -> "Layout":
+        """The layout of the pairs alone, which is the beginning of this one."""
+        return self._where(lambda name: name in self.roles, self.pairs)
+
     def part(self, part: Part) -> slice:
         """Where a part lies in the vector, which is one piece for each."""
         if part == "both":
             return slice(0, self.size)
-        start = 0 if part == "A" else self.only("A").size
-        return slice(start, start + self.only(part).size)
+        first = self.only("A").size
+        return slice(0, first) if part == "A" else slice(first, self.size)
 
     def only(self, part: Part) -> "Layout":
         """The layout of a part alone."""
         if part == "both":
             return self
-        named = zip(self.names, self.shapes, strict=True)
-        kept = {name: shape for name, shape in named if self.roles.get(name) == part}
-        return Layout(tuple(kept), tuple(kept.values()))
+        return self._where(lambda name: (self.roles.get(name) == "A") == (part == "A"))
 
     def ranked(self, rank: int) -> "Layout":
         """The same pairs at another rank; each keeps its scale."""
@@ -102,11 +118,16 @@ class Layout:
         return Layout(self.names, shapes, tuple(replace(pair, rank=rank) for pair in self.pairs))
 
     def at(self, modules: Collection[str]) -> "Layout":
-        """The pairs at layers of these names alone."""
+        """The pairs at layers of these names alone, and all that is no factor."""
         pairs = tuple(pair for pair in self.pairs if pair.module in modules)
         kept = {name for pair in pairs for name in (pair.a, pair.b)}
-        shapes = {n: s for n, s in zip(self.names, self.shapes, strict=True) if n in kept}
-        return Layout(tuple(shapes), tuple(shapes.values()), pairs)
+        return self._where(lambda name: name in kept or name not in self.roles, pairs)
+
+    def _where(self, wanted: Callable[[str], bool], pairs: tuple[LoraPair, ...] = ()) -> "Layout":
+        """The tensors whose names are wanted, with these pairs among them."""
+        named = zip(self.names, self.shapes, strict=True)
+        kept = {name: shape for name, shape in named if wanted(name)}
+        return Layout(tuple(kept), tuple(kept.values()), pairs)
 
     def within(self, other: "Layout") -> bool:
         """Whether it is the other layout, or that with fewer modules or at a lower rank."""
@@ -118,9 +139,8 @@ class Layout:
         return lower and other.at(modules).ranked(rank) == self
 
     def fitting(self, vector: Vector) -> "Layout":
-        """The layout at the rank that a vector has; all its tensors are factors."""
-        assert len(self.roles) == len(self.names)
-        return self.ranked(len(vector) // self.ranked(1).size)
+        """The layout of the pairs alone at the rank that a vector of them has."""
+        return self.factors.ranked(len(vector) // self.factors.ranked(1).size)
 
     def split(self, vector: Vector) -> dict[str, Vector]:
         """Views of a ``(d,)`` vector, by name and in shape."""
@@ -193,13 +213,16 @@ def refit(vector: Vector, layout: Layout, other: Layout) -> Vector:
 
 
 def initial_vector(layout: Layout, seed: int, *purpose: int | str) -> Vector:
-    """Where training starts: A uniform within 1/sqrt(in), as PEFT draws it, and B zero.
+    """Where pairs start: A uniform within 1/sqrt(in), as PEFT draws it, and all else zero.
 
+    Of an embedding A is uniform within 1: what it is multiplied with has a single 1, so A x is as
+    large as that of inputs of variance 1 elsewhere. (PEFT starts with A zero and B drawn.)
     ``(d,)`` float32, the same for a seed, and a purpose where one is given, on every machine.
     """
     vector = np.zeros(layout.size, np.float32)
     tensors, draw = layout.split(vector), generator(seed, "first factors", *purpose)
-    for name in sorted(pair.a for pair in layout.pairs):
-        bound = 1 / sqrt(tensors[name].shape[1])
-        tensors[name][...] = draw.uniform(-bound, bound, tensors[name].shape)
+    for pair in sorted(layout.pairs, key=lambda pair: pair.a):
+        first = tensors[pair.a]
+        bound = 1.0 if pair.looked_up else 1 / sqrt(first.shape[1])
+        first[...] = draw.uniform(-bound, bound, first.shape)
     return vector

@@ -27,6 +27,11 @@ def layout_of(shapes, rank=3, scale=2.0):
 
 
 LAYOUT = layout_of([(9, 8), (5, 8), (12, 9)])
+REST = {"head.weight": (4, 6), "norm.bias": (7,)}
+WITH_REST = Layout.order(
+    {**dict(zip(LAYOUT.names, LAYOUT.shapes, strict=True)), **REST}, LAYOUT.pairs
+)
+"""The same pairs, a module that is trained whole and a bias."""
 AGENTS = ("east", "north", "south")
 ROSTER = {name: Enrolled() for name in AGENTS}
 
@@ -71,8 +76,11 @@ class Listening(InProcessEngine):
         return replies
 
 
-def first_state():
-    return ServerState(1, Adapter(LAYOUT, initial_vector(LAYOUT, 0)))
+def first_state(layout=LAYOUT):
+    """Pairs as they are drawn, and where there is more, ones in the place of the base's values."""
+    vector = initial_vector(layout, 0)
+    vector[layout.factors.size :] = 1
+    return ServerState(1, Adapter(layout, vector))
 
 
 def settings_of(method, *, codec=None, ranks=None, modules=None, **server):
@@ -88,10 +96,11 @@ def federation(folder, method, *, trainer=None, settings=None, rounds=3):
     """A federation with its journal and the agents' memories in ``folder``."""
     journal = Journal(folder)
     settings = settings or settings_of(method)
+    layout = WITH_REST if settings.lora.whole else LAYOUT
     remembering = with_memory(trainer or Homing(), folder / "agents")
     told = {"codec": vars(settings.codec)}
     plan = Plan(
-        run=journal.begin(LAYOUT, {}, first_state),
+        run=journal.begin(layout, {}, lambda: first_state(layout)),
         rounds=rounds,
         weighting="uniform",
         settings={"fit": told, "evaluate": {}},

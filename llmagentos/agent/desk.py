@@ -25,7 +25,7 @@ VECTORS = 4
 
 def largest_task(layout: Layout, residual_rank: int) -> int:
     """The most bytes that a sealed task may have, for an adapter and what comes beside it."""
-    values = VECTORS * layout.size + layout.ranked(residual_rank).size
+    values = VECTORS * layout.size + layout.factors.ranked(residual_rank).size
     return LARGEST_ENVELOPE_BYTES + LARGEST_HEADER_BYTES + 4 * values
 
 

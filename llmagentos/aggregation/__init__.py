@@ -3,7 +3,7 @@
 from llmagentos.aggregation.aggregate import aggregated, check_aggregation
 from llmagentos.aggregation.methods import METHODS, Method
 from llmagentos.aggregation.product_error import product_error
-from llmagentos.aggregation.residual import chapters, in_one, joined, rank_of
+from llmagentos.aggregation.residual import chapters, grown, in_one, joined, rank_of
 
 __all__ = [
     "METHODS",
@@ -11,6 +11,7 @@ __all__ = [
     "aggregated",
     "chapters",
     "check_aggregation",
+    "grown",
     "in_one",
     "joined",
     "product_error",

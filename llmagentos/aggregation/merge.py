@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from llmagentos.adapter import Vector, initial_vector
 from llmagentos.aggregation.locals import local_layers
 from llmagentos.aggregation.methods import Method
@@ -26,28 +28,30 @@ class Merge:
     def __call__(self, state: ServerState, step: Step) -> ServerState:
         """The state after a round whose updates are the rows of the step.
 
-        A layer that none of their agents has stays as it is.
+        A layer that none of their agents has stays as it is. What is no factor moves by the
+        weighted mean of its changes.
         """
-        step.mean()  # notices a row that has changed on the disk
+        change = step.mean()  # notices a row that has changed on the disk
         layout = state.adapter.layout
         sent = self.method.sent_in(state.round)
         rank, shares = rank_of(layout), step.weights
         if self.method.by_norm:
             layers = local_layers(state, step, sent, shares)
             shares = hetlora_shares((layer.local for layer in layers), shares)
+            change = replace(step, weights=shares).mean()
         before = factors_of(layout, state.adapter.vector)
         layers = local_layers(state, step, sent, shares)
         merged = [
             self.rule(*layer, rank) if layer.local else Merged(pair)
             for layer, pair in zip(layers, before, strict=True)
         ]
-        moved = state.advanced(self._vector(state, merged))
+        moved = state.advanced(np.concatenate([self._pairs(state, merged), _rest(state, change)]))
         return replace(moved, extra=self._extra(state, merged))
 
-    def _vector(self, state: ServerState, merged: Sequence[Merged]) -> Vector:
+    def _pairs(self, state: ServerState, merged: Sequence[Merged]) -> Vector:
         layout = state.adapter.layout
         if self.method.afresh:
-            return initial_vector(layout, self.seed, state.round)
+            return initial_vector(layout.factors, self.seed, state.round)
         return vector_of(layout, [each.pair for each in merged])
 
     def _extra(self, state: ServerState, merged: Sequence[Merged]) -> dict[str, Vector]:
@@ -58,3 +62,10 @@ class Merge:
         others = {name: vector for name, vector in state.extra.items() if name not in before}
         layout, round_ = state.adapter.layout, state.round
         return others | extended(layout, before, residuals, round_, self.residual_rank)
+
+
+def _rest(state: ServerState, change: Vector) -> Vector:
+    """What is no factor, moved by the end of a change of the part that was sent."""
+    rest = state.adapter.vector[state.adapter.layout.factors.size :]
+    moved: Vector = rest + change[len(change) - len(rest) :]
+    return moved

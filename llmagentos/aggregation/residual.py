@@ -1,8 +1,9 @@
 """What a method adds to the base beside the adapter: pairs of factors, in chapters by round.
 
-A chapter is a vector in the adapter's layout at a rank of its own, with the adapter's scales. The
-state holds them as ``extra["residual.<round>"]``. A round adds one, or, where all together would be
-of too high a rank, puts the best of that rank in the place of all of them.
+A chapter is a vector of the adapter's pairs at a rank of its own, with the adapter's scales; what
+the adapter has beside its pairs is in none. The state holds them as ``extra["residual.<round>"]``.
+A round adds one, or, where all together would be of too high a rank, puts the best of that rank in
+the place of all of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,9 +24,12 @@ def factors_of(layout: Layout, vector: Vector) -> list[Factors]:
 
 
 def vector_of(layout: Layout, products: Sequence[Factors]) -> Vector:
-    """The products as one float32 vector at their highest rank, in the scales of the layout."""
+    """The products as one float32 vector at their highest rank, in the scales of the layout.
+
+    It has the pairs of the layout alone.
+    """
     rank = max(each.rank for each in products)
-    ranked = layout.ranked(rank)
+    ranked = layout.factors.ranked(rank)
     vector = np.zeros(ranked.size, np.float32)
     tensors = ranked.split(vector)
     for pair, product in zip(ranked.pairs, products, strict=True):
@@ -41,9 +45,12 @@ def rank_of(layout: Layout) -> int:
 
 
 def joined(layout: Layout, vectors: Sequence[Vector]) -> Vector:
-    """One vector whose products are the sums of those of the given ones, ranks added up."""
+    """One vector whose products are the sums of those of the given ones, ranks added up.
+
+    All of them have the pairs of the layout alone.
+    """
     layouts = [layout.fitting(vector) for vector in vectors]
-    whole = layout.ranked(sum(map(rank_of, layouts)))
+    whole = layout.factors.ranked(sum(map(rank_of, layouts)))
     parts = [fit.split(vector) for fit, vector in zip(layouts, vectors, strict=True)]
     axes = {"A": 0, "B": 1}
     return whole.join(
@@ -62,11 +69,16 @@ def chapters(vectors: Mapping[str, Vector]) -> dict[str, Vector]:
 
 def in_one(state: ServerState) -> Adapter:
     """The adapter and the residual beside the base as one adapter, of the sum of their ranks."""
-    layout, parts = state.adapter.layout, chapters(state.extra)
-    if not parts:
-        return state.adapter
-    whole = joined(layout, [state.adapter.vector, *parts.values()])
-    return Adapter(layout.fitting(whole), whole)
+    parts = chapters(state.extra)
+    return grown(state.adapter, list(parts.values())) if parts else state.adapter
+
+
+def grown(adapter: Adapter, residuals: Sequence[Vector]) -> Adapter:
+    """One adapter whose products are the sums of an adapter's and of the residuals beside it."""
+    layout, end = adapter.layout, adapter.layout.factors.size
+    whole = joined(layout, [adapter.vector[:end], *residuals])
+    ranked = layout.ranked(rank_of(layout.fitting(whole)))
+    return Adapter(ranked, np.concatenate([whole, adapter.vector[end:]]))
 
 
 def made_in(name: str) -> int:

@@ -69,15 +69,26 @@ def _whole(task: Task, given: Part, remembered: Mapping[str, Vector]) -> Vector:
     """The adapter with the part that the task gives; the rest is as the agent left it.
 
     A lost factor of the agent's own begins again at zero, as B does.
+    Raises ``SettingError`` where more than that is lost.
     """
     if given == "both":
         return task.vectors["adapter"]
-    private = task.settings["trained"] != task.settings["sent"]
-    if "adapter" not in remembered and not private:
-        raise _forgotten(task, "of the half of the adapter")
+    if "adapter" not in remembered:
+        _check_forgotten(task)
     whole = remembered.get("adapter", np.zeros(task.layout.size, np.float32)).copy()
     whole[task.layout.part(given)] = task.vectors["adapter"]
     return whole
+
+
+def _check_forgotten(task: Task) -> None:
+    """Raise ``SettingError`` unless zero stands for the part that an agent has lost."""
+    if task.settings["trained"] == task.settings["sent"]:
+        raise _forgotten(task, "of the half of the adapter")
+    if task.layout.factors != task.layout:
+        raise SettingError(
+            f"agent {task.agent!r} has lost the modules or biases of its own that round "
+            f"{task.receipt} left with it, and nobody else has them; restore its folder"
+        )
 
 
 def _chapters(

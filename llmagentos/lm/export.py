@@ -1,5 +1,6 @@
 """Base and adapter as one ordinary model."""
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from llmagentos.settings import ModelSettings
 def merge(settings: ModelSettings, adapter: Path, out: Path, seed: int = 0) -> None:
     """``out`` is a model folder that loads anywhere: W + scale * B @ A in place of every W.
 
+    Modules that were trained whole, and biases, are in the place of the base's; a head among them
+    shares its weight with the embedding no longer, and ``config.json`` says so.
     Summed in float32, then stored in the type that ``model.dtype`` says. W is whole, also where the
     adapter was trained on a quantized base. ``seed`` draws the weights of ``tiny`` only. Raises
     ``SettingError`` if ``out`` exists or the adapter is of another base.
@@ -28,7 +31,9 @@ def merge(settings: ModelSettings, adapter: Path, out: Path, seed: int = 0) -> N
     base = load_base(replace(settings, dtype="float32", quantize="none"), seed)
     model = attach(base, lora, seed)
     load_vector(model, adapter_vector(adapter, layout_of(model)))
-    merged = model.merge_and_unload()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Input and output embeddings are no longer tied")
+        merged = model.merge_and_unload()
     with quiet(), whole_folder(out) as part:
         torch.nn.Module.to(merged, dtype).save_pretrained(part)
         base.tokenizer.save_pretrained(part)

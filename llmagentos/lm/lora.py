@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, cast
 
+import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
@@ -17,6 +18,13 @@ from llmagentos.adapter import Layout, LoraPair, Vector, initial_vector
 from llmagentos.errors import SettingError
 from llmagentos.lm.models import Base
 from llmagentos.lm.quantized import whole_kind
+from llmagentos.lm.whole import (
+    check_biases,
+    check_copied,
+    compute_in_float32,
+    is_whole,
+    shared_weight,
+)
 from llmagentos.settings import LoraSettings
 
 ALL_LINEAR = "all-linear"
@@ -27,38 +35,51 @@ ADAPTER = "default"
 def attach(base: Base, settings: LoraSettings, seed: int) -> PeftModel:
     """The base with one trainable pair of float32 factors at every targeted layer.
 
-    ``base.model`` is changed in place and stays frozen; B is zero, so the output is the base's.
+    ``base.model`` is changed in place and stays frozen, but for biases that are to be trained; B is
+    zero and copies of whole modules are exact, so the output is the base's.
     Raises ``SettingError`` for a target that the model does not have.
     """
+    check_copied(base.model, settings)
     layers = linear_layers(base.model)
     for target in settings.target_modules:
-        _check_target(target, layers, base.model)
+        _check_target(target, layers | embeddings(base.model), base.model)
     config = _config(settings, base)
     config.fan_in_fan_out = any(issubclass(whole_kind(layer), Conv1D) for layer in layers.values())
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)
         model = cast("PeftModel", get_peft_model(base.model, config, revision=base.revision))
-    load_vector(model, initial_vector(layout_of(model), seed))
+    check_biases(model, settings)
+    compute_in_float32(model)
+    layout = layout_of(model)
+    drawn = initial_vector(layout.factors, seed)
+    load_vector(model, np.concatenate([drawn, values_of(model)[len(drawn) :]]))
     return model
 
 
 def layout_of(model: PeftModel) -> Layout:
     """Names as in the published folder, shapes, and the pairs with their scales."""
-    shapes = {name: tuple(tensor.shape) for name, tensor in _named_factors(model).items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in _trained(model).items()}
     return Layout.order(shapes, tuple(_pairs(model)))
 
 
 def parameters_by_name(model: PeftModel) -> dict[str, nn.Parameter]:
-    """The live factors by published name, in the order of the layout."""
-    factors = _named_factors(model)
-    return {name: factors[name] for name in layout_of(model).names}
+    """The live tensors by published name, in the order of the layout."""
+    trained = _trained(model)
+    return {name: trained[name] for name in layout_of(model).names}
+
+
+def values_of(model: PeftModel) -> Vector:
+    """The values of all that is trained, ``(d,)`` float32."""
+    tensors = {name: p.detach().cpu().numpy() for name, p in _trained(model).items()}
+    return layout_of(model).join(tensors)
 
 
 @torch.no_grad()
 def load_vector(model: PeftModel, vector: Vector) -> None:
-    """The model's factors hold the values of a ``(d,)`` vector."""
+    """The model's factors, and all else that is trained, hold the values of a ``(d,)`` vector."""
     tensors = layout_of(model).split(vector)
-    for name, parameter in _named_factors(model).items():
+    for name, parameter in _trained(model).items():
         parameter.copy_(torch.tensor(tensors[name]))
 
 
@@ -79,6 +100,11 @@ def linear_layers(model: PreTrainedModel) -> dict[str, nn.Module]:
     return {name: layer for name, layer in modules if isinstance(layer, nn.Linear | Conv1D)}
 
 
+def embeddings(model: PreTrainedModel) -> dict[str, nn.Module]:
+    """Every embedding by its full name, but for those that scale what they look up."""
+    return {name: layer for name, layer in model.named_modules() if type(layer) is nn.Embedding}
+
+
 def _check_target(target: str, layers: Mapping[str, nn.Module], model: PreTrainedModel) -> None:
     if target == ALL_LINEAR:
         return
@@ -87,14 +113,15 @@ def _check_target(target: str, layers: Mapping[str, nn.Module], model: PreTraine
         known = sorted({name.rpartition(".")[2] for name in layers})
         near = get_close_matches(target, known, n=3) or known
         raise SettingError(
-            f"lora.target_modules={target!r}: no linear layer of {type(model).__name__} has "
-            f"that name; did you mean {', '.join(near)}? {ALL_LINEAR} takes every one but the head"
+            f"lora.target_modules={target!r}: no linear layer or plain embedding of "
+            f"{type(model).__name__} has that name; did you mean {', '.join(near)}? {ALL_LINEAR} "
+            "takes every linear one but the head"
         )
-    embedding = model.get_input_embeddings()
-    if any(layer.weight is embedding.weight for layer in hits):
+    shared = shared_weight(model)
+    if shared is not None and any(layer.weight is shared for layer in hits):
         raise SettingError(
             f"lora.target_modules={target!r}: the head shares its weight with the embedding of "
-            "this model, and a pair on it could not be merged; leave it out"
+            "this model, and a pair on one of them could not be merged; leave it out"
         )
 
 
@@ -108,27 +135,38 @@ def _config(settings: LoraSettings, base: Base) -> LoraConfig:
         lora_dropout=settings.dropout,
         target_modules=ALL_LINEAR if everywhere else list(settings.target_modules),
         use_rslora=settings.rslora,
+        modules_to_save=list(settings.modules_to_save) or None,
+        bias=settings.bias,
         base_model_name_or_path=base.model.name_or_path or None,
     )
 
 
-def _named_factors(model: PeftModel) -> dict[str, nn.Parameter]:
+def _trained(model: PeftModel) -> dict[str, nn.Parameter]:
     return {
-        name.replace(f".{ADAPTER}.", "."): parameter
+        _published(name): parameter
         for name, parameter in model.named_parameters()
-        if ".lora_" in name
+        if ".lora_" in name or is_whole(name, model.peft_config[ADAPTER])
     }
+
+
+def _published(name: str) -> str:
+    plain = name.replace(f".modules_to_save.{ADAPTER}.", ".").replace(f".{ADAPTER}.", ".")
+    return plain.removesuffix(f".{ADAPTER}")
 
 
 def _pairs(model: PeftModel) -> list[LoraPair]:
     layers = {name: part for name, part in model.named_modules() if isinstance(part, LoraLayer)}
     return [
         LoraPair(
-            a=f"{name}.lora_A.weight",
-            b=f"{name}.lora_B.weight",
+            a=f"{name}.lora_embedding_A" if _looks_up(layer) else f"{name}.lora_A.weight",
+            b=f"{name}.lora_embedding_B" if _looks_up(layer) else f"{name}.lora_B.weight",
             rank=layer.r[ADAPTER],
             alpha=float(layer.lora_alpha[ADAPTER]),
             scale=float(layer.scaling[ADAPTER]),
         )
         for name, layer in sorted(layers.items())
     ]
+
+
+def _looks_up(layer: LoraLayer) -> bool:
+    return isinstance(layer.get_base_layer(), nn.Embedding)

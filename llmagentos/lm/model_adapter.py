@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import torch
@@ -14,7 +14,16 @@ from llmagentos.adapter import Layout, Vector
 from llmagentos.errors import SettingError
 from llmagentos.settings import LoraSettings
 
-READ = {"peft_type", "r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora"}
+READ = {
+    "peft_type",
+    "r",
+    "lora_alpha",
+    "lora_dropout",
+    "target_modules",
+    "modules_to_save",
+    "bias",
+    "use_rslora",
+}
 """Fields of ``adapter_config.json`` that become settings."""
 
 WITHOUT_EFFECT = {
@@ -29,14 +38,17 @@ WITHOUT_EFFECT = {
     "revision",
     "task_type",
 }
-"""Fields that do not change what a plain pair of factors does once it is trained."""
+"""Fields that do not change what an adapter does once it is trained."""
+
+BIASES = get_args(get_type_hints(LoraSettings)["bias"])
+"""Biases of the base that an adapter may have."""
 
 KEEPS_BASE = (True, False, "gaussian", "eva", "orthogonal", None)
 """Ways to draw first factors that leave the base model as it is."""
 
 
 def adapter_settings(folder: Path) -> LoraSettings:
-    """Rank, alpha, dropout, targets and scale of a PEFT folder, out of its ``adapter_config.json``.
+    """What a PEFT folder trains and at which scale, out of its ``adapter_config.json``.
 
     Raises ``SettingError`` for anything but plain LoRA.
     """
@@ -52,6 +64,9 @@ def adapter_settings(folder: Path) -> LoraSettings:
     if config.get("init_lora_weights") not in KEEPS_BASE:
         remedy = "it changes the base; convert it to plain LoRA with PEFT first"
         raise _refusal(folder, "init_lora_weights", config["init_lora_weights"], remedy)
+    bias: Any = config.get("bias") or "none"
+    if bias not in BIASES:
+        raise _refusal(folder, "bias", bias, f"only {', '.join(BIASES)} can be started from")
     targets = config["target_modules"]
     if isinstance(targets, str) and targets != "all-linear":
         raise _refusal(folder, "target_modules", targets, "list the names in place of a pattern")
@@ -60,6 +75,8 @@ def adapter_settings(folder: Path) -> LoraSettings:
         alpha=float(config["lora_alpha"]),
         dropout=float(config.get("lora_dropout", 0)),
         target_modules=[targets] if isinstance(targets, str) else sorted(targets),
+        modules_to_save=sorted(config.get("modules_to_save") or []),
+        bias=bias,
         rslora=bool(config.get("use_rslora")),
     )
 
@@ -100,6 +117,11 @@ def _read_config(folder: Path) -> dict[str, Any]:
 def _check_tensors(folder: Path, layout: Layout, tensors: dict[str, torch.Tensor]) -> None:
     shapes = dict(zip(layout.names, layout.shapes, strict=True))
     where = f"adapter folder {str(folder)!r}"
+    if base := [name for name in tensors if name.endswith(".base_layer.weight")]:
+        raise SettingError(
+            f"{where} has {base[0]}, a weight of the base: save the adapter again with "
+            "save_embedding_layers=False"
+        )
     if odd := sorted(tensors.keys() ^ shapes.keys()):
         side = "lacks" if odd[0] in shapes else "has an unknown"
         raise SettingError(f"{where} {side} {odd[0]}: it was trained on another base than model")

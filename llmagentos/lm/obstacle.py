@@ -18,6 +18,8 @@ def obstacle(trainer: LoraTrainer) -> str | None:
         return f"an agent has {accelerator.num_processes} processes"
     if accelerator.scaler is not None:
         return "the loss scale of fp16 is one for all of a batch; use bf16"
+    if whole := [name for name in trainer.layout.names if name not in trainer.layout.roles]:
+        return f"every agent has a {whole[0]} of its own, which no batched product joins"
     return _odd_layer(trainer.bench.model)
 
 

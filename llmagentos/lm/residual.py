@@ -19,9 +19,9 @@ Hook = Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]
 def beside(model: PeftModel, layout: Layout, residual: Vector | None) -> Iterator[None]:
     """Every adapted layer's base adds ``scale * B A x`` of the residual inside; nothing for None.
 
-    ``residual`` is in the layout at a rank of its own. The base keeps its bits and its type, be it
-    of four bits, and whoever calls it, the adapter of one agent or the stacked ones of many, gets
-    the sum. The way a layer stores its weight does not matter.
+    ``residual`` has the pairs of the layout at a rank of its own. The base keeps its bits and its
+    type, be it of four bits, and whoever calls it, the adapter of one agent or the stacked ones of
+    many, gets the sum. The way a layer stores its weight does not matter.
     """
     hooks = [] if residual is None else _hooks(model, layout, residual)
     handles = [layer.register_forward_hook(hook) for layer, hook in hooks]
@@ -33,32 +33,34 @@ def beside(model: PeftModel, layout: Layout, residual: Vector | None) -> Iterato
 
 
 def residual_of(task: Task, layout: Layout) -> Vector | None:
-    """The task's residual in a layout that the task's lies within, at the residual's own rank."""
+    """The task's residual for the pairs of a layout that the task's lies within."""
     residual = task.vectors.get("residual")
     if residual is None:
         return None
     own = task.layout.fitting(residual)
-    return refit(residual, own, layout.ranked(own.pairs[0].rank))
+    return refit(residual, own, layout.factors.ranked(own.pairs[0].rank))
 
 
 def _hooks(model: PeftModel, layout: Layout, residual: Vector) -> list[tuple[nn.Module, Hook]]:
     ranked = layout.fitting(residual)
     tensors = ranked.split(residual)
-    scales = {pair.a: pair.scale for pair in ranked.pairs}
+    layers = lora_layers(model)
     found = []
-    for name, layer in lora_layers(model).items():
-        a, b = f"{name}.lora_A.weight", f"{name}.lora_B.weight"
-        down = torch.tensor(tensors[a], device=model.device)
-        up = torch.tensor(tensors[b], device=model.device) * scales[a]
-        found.append((layer.get_base_layer(), _added(down, up)))
+    for pair in ranked.pairs:
+        down = torch.tensor(tensors[pair.a], device=model.device)
+        up = torch.tensor(tensors[pair.b], device=model.device) * pair.scale
+        found.append((layers[pair.layer].get_base_layer(), _added(down, up, pair.looked_up)))
     return found
 
 
-def _added(down: Tensor, up: Tensor) -> Hook:
-    """What adds ``up (out, r)`` times ``down (r, in)`` times the input to a layer's output."""
+def _added(down: Tensor, up: Tensor, looked_up: bool) -> Hook:
+    """What adds ``up (out, r)`` times ``down (r, in)`` times the input to a layer's output.
+
+    Where it is looked up, the input is the number of a column of ``down``.
+    """
 
     def hook(_layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-        low = inputs[0].to(down.dtype) @ down.mT
+        low = down.mT[inputs[0]] if looked_up else inputs[0].to(down.dtype) @ down.mT
         added: Tensor = output + (low @ up.mT).to(output.dtype)
         return added
 

@@ -38,4 +38,4 @@ class TargetLoss(torch.autograd.Function):
 
 def keeps_no_logits(head: nn.Module) -> bool:
     """Whether ``TargetLoss`` applies: the head is a linear layer that does not learn."""
-    return type(head) is nn.Linear and not head.weight.requires_grad
+    return type(head) is nn.Linear and not any(p.requires_grad for p in head.parameters())

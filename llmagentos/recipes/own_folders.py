@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from llmagentos.adapter import Adapter
-from llmagentos.aggregation import joined
+from llmagentos.aggregation import grown, rank_of
 from llmagentos.engines import PersonalisingTrainer, SharingTrainer, Trainer
 from llmagentos.engines.personal import with_own
 from llmagentos.memory import folder_name
@@ -42,15 +42,14 @@ def adapters_of(task: Task, trainer: Trainer, memory: Path) -> dict[str, Task]:
 
 def write_own(place: Path, task: Task, name: str, published: Published) -> None:
     """One PEFT folder, at the sum of the ranks where something is beside the adapter."""
-    parts = [task.vectors[part] for part in ("adapter", "residual") if part in task.vectors]
-    whole = joined(task.layout, parts)
-    layout = task.layout.fitting(whole)
-    modules = {pair.module for pair in layout.pairs}
-    config = at_rank(published.config, layout.pairs[0].rank)
+    residuals = [task.vectors[name] for name in ("residual",) if name in task.vectors]
+    adapter = grown(Adapter(task.layout, task.vectors["adapter"]), residuals)
+    modules = {pair.module for pair in adapter.layout.pairs}
+    config = at_rank(published.config, rank_of(adapter.layout))
     targets = [name for name in config["target_modules"] if name.rpartition(".")[2] in modules]
     what = asked_personal(task.settings).method if name == OWN else SHARED
     card = own_card(task.agent, what, published.source, str(place), published.seed)
-    write_peft_folder(place, Adapter(layout, whole), config | {"target_modules": targets}, card)
+    write_peft_folder(place, adapter, config | {"target_modules": targets}, card)
 
 
 class PublishingTrainer:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import PartialState
 
-from llmagentos.adapter import Adapter, Layout, initial_vector
+from llmagentos.adapter import Adapter, Layout, Vector
 from llmagentos.corpus import Example, Silo, tokenize_silos
 from llmagentos.federation import Plan
 from llmagentos.lm.allocator import keep_freed_memory
 from llmagentos.lm.batches import target_tokens
 from llmagentos.lm.cohort import CohortTrainer
-from llmagentos.lm.lora import adapter_config, attach, layout_of
+from llmagentos.lm.lora import adapter_config, attach, layout_of, values_of
 from llmagentos.lm.model_adapter import adapter_vector
 from llmagentos.lm.models import Base, load_base
 from llmagentos.lm.precision import accelerator_for
@@ -44,6 +44,8 @@ class Session:
     base: Base
     model: "PeftModel"
     layout: Layout
+    start: Vector
+    """The adapter that no training has touched, ``(d,)``: with it the model is the base."""
     silos: Sequence[Silo]
     trainer: LoraTrainer | CohortTrainer
 
@@ -65,10 +67,9 @@ class Session:
 
     def first_state(self) -> ServerState:
         """The adapter that training starts from."""
-        folder, seed = self.settings.init_adapter, self.settings.seed
-        if folder is None:
-            return ServerState(1, Adapter(self.layout, initial_vector(self.layout, seed)))
-        return ServerState(1, Adapter(self.layout, adapter_vector(Path(folder), self.layout)))
+        folder = self.settings.init_adapter
+        vector = self.start if folder is None else adapter_vector(Path(folder), self.layout)
+        return ServerState(1, Adapter(self.layout, vector))
 
     def peft_config(self) -> dict[str, Any]:
         """The published ``adapter_config.json``."""
@@ -85,7 +86,7 @@ def open_session(settings: RunSettings, examples: Examples, track: Track) -> Ses
     silos = tokenize_silos(examples, base.tokenizer, settings.corpus, settings.seed)
     check_ranks(settings.lora, silos)
     model = attach(base, settings.lora, settings.seed)
-    layout = layout_of(model)
+    layout, start = layout_of(model), values_of(model)
     check_modules(settings.lora, layout)
     accelerator = accelerator_for(settings.local.precision, model.device)
     everyone = {silo.name: silo for silo in [*silos, central_silo(silos)]}
@@ -93,7 +94,7 @@ def open_session(settings: RunSettings, examples: Examples, track: Track) -> Ses
     single = LoraTrainer(model, layout, everyone, accelerator=accelerator, track=track)
     settings = with_trainer(settings, single)
     trainer = single if settings.trainer == "single" else side_by_side(single, settings)
-    return Session(settings, base, model, layout, silos, trainer)
+    return Session(settings, base, model, layout, start, silos, trainer)
 
 
 def check_ranks(lora: LoraSettings, silos: Sequence[Silo]) -> None:

@@ -61,8 +61,8 @@ def sample_answers(own: Task, session: Session) -> dict[str, str]:
     load_vector(model, refit(own.vectors["adapter"], own.layout, session.layout))
     with beside(model, session.layout, residual_of(own, session.layout)):
         after = answer(model, tokenizer, prompt, ANSWER_TOKENS)
-    with model.disable_adapter():
-        before = answer(model, tokenizer, prompt, ANSWER_TOKENS)
+    load_vector(model, session.start)
+    before = answer(model, tokenizer, prompt, ANSWER_TOKENS)
     told = (
         {"prompt": asked}
         if asked

@@ -37,7 +37,13 @@ class LoraSettings:
     dropout: float = 0.0
     """Dropout before the first factor, in training only."""
     target_modules: list[str] = field(default_factory=lambda: ["q_proj", "v_proj"])
-    """Names of the linear layers that get a pair; ``[all-linear]`` takes every one but the head."""
+    """Names of the linear layers, or embeddings, that get a pair; ``[all-linear]`` takes every
+    linear one but the head."""
+    modules_to_save: list[str] = field(default_factory=list)
+    """Names of modules that are trained whole, as a copy in float32 beside the frozen one, such as
+    ``[lm_head]``. A change then has all their values."""
+    bias: Literal["none", "lora_only", "all"] = "none"
+    """Biases of the base that are trained: those of the adapted layers, or all."""
     rslora: bool = False
     """Rank-stabilised scale alpha / sqrt(r) (Kalajdzievski 2023, arXiv:2312.03732)."""
     ranks: dict[str, int] = field(default_factory=dict)
@@ -52,8 +58,18 @@ class LoraSettings:
         require(self.alpha > 0, "lora.alpha", self.alpha, "needs to be above 0")
         require(0 <= self.dropout < 1, "lora.dropout", self.dropout, "needs to lie in [0, 1)")
         require(bool(self.target_modules), "lora.target_modules", self.target_modules, "name one")
+        twice = set(self.modules_to_save) & set(self.target_modules)
+        remedy = "lora.target_modules has it too; take it out of one of them"
+        require(not twice, "lora.modules_to_save", sorted(twice), remedy)
         for agent, rank in self.ranks.items():
             remedy = f"needs to lie in [1, lora.rank], which is {self.rank}"
             require(1 <= rank <= self.rank, f"lora.ranks.{agent}", rank, remedy)
+        remedy = "biases and whole modules are common to all agents; leave one of both out"
+        require(not (self.modules and self.whole), "lora.modules", self.modules, remedy)
         for agent, modules in self.modules.items():
             require(bool(modules), f"lora.modules.{agent}", modules, "name one, or leave it out")
+
+    @property
+    def whole(self) -> bool:
+        """Whether more than pairs of factors is trained."""
+        return bool(self.modules_to_save) or self.bias != "none"

@@ -19,6 +19,7 @@ from llmagentos.settings.together import (
     check_privacy,
     check_spare,
     check_strategy,
+    check_whole,
 )
 
 
@@ -83,7 +84,8 @@ class RunSettings:
     evaluation: EvaluationSettings = EvaluationSettings()
     """Held-out evaluation."""
     init_adapter: str | None = None
-    """PEFT folder to start from; its rank, alpha and target modules replace ``lora``'s."""
+    """PEFT folder to start from; its rank, alpha, targets, whole modules and biases replace
+    ``lora``'s."""
     sample_prompt: str | None = None
     """Prompt that is answered before and after; a held-out row unless given."""
     keep_updates: bool = False
@@ -100,6 +102,7 @@ class RunSettings:
         check_strategy(self.server, self.local)
         check_spare(self.server, self.engine)
         check_personal(self.server, self.personal)
+        check_whole(self.lora, self.personal)
         check_privacy(self.server, self.privacy)
         horizon, threads = self.schedule_rounds, self.threads
         require(horizon is None or horizon >= 1, "schedule_rounds", horizon, "needs at least 1")

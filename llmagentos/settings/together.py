@@ -2,6 +2,7 @@
 
 from llmagentos.settings.checks import require
 from llmagentos.settings.local import LocalSettings
+from llmagentos.settings.model import LoraSettings
 from llmagentos.settings.personal import PersonalSettings
 from llmagentos.settings.privacy import PrivacySettings
 from llmagentos.settings.server import ServerSettings
@@ -50,6 +51,16 @@ def check_personal(server: ServerSettings, personal: PersonalSettings) -> None:
     apart = server.asynchronous and personal.method != "none"
     remedy = f"goes with common rounds; server.strategy={server.strategy!r} has none, use fedavg"
     require(not apart, "personal.method", personal.method, remedy)
+
+
+def check_whole(lora: LoraSettings, personal: PersonalSettings) -> None:
+    """Raise ``SettingError`` where two adapters are added up that are more than products."""
+    summed = lora.whole and personal.method == "dual"
+    remedy = (
+        "lora.modules_to_save or lora.bias trains values of the base itself, which cannot be added "
+        "to those of a second adapter; use ditto"
+    )
+    require(not summed, "personal.method", personal.method, remedy)
 
 
 def check_privacy(server: ServerSettings, privacy: PrivacySettings) -> None:
