@@ -74,6 +74,7 @@ TITLES = (
     "seeds",
     "own silo",
     "others' silos",
+    "shared adapter",
     "own silo, less naive",
     "product error",
     "MB up / down",
@@ -90,6 +91,7 @@ def _line(row: Row, naive: Row | None, agents: int, scope: Scope) -> str:
         str(len(row.found)),
         spread(row.each(home)),
         spread(row.each(away)),
+        _shared(row),
         _less(row, naive),
         _share(row.found.values()),
         _traffic(row.found.values(), agents),
@@ -104,6 +106,12 @@ def spread(values: Sequence[float], sign: str = "") -> str:
         return "failed"
     told = f"{fmean(values):{sign}.3f}"
     return f"{told} ± {stdev(values):.3f}" if len(values) > 1 else told
+
+
+def _shared(row: Row) -> str:
+    """The loss on all silos of what all agents have, where they have adapters of their own too."""
+    both = [found for found in row.found.values() if {"shared", "personal"} <= found.keys()]
+    return spread([fmean(found["shared"].values()) for found in both]) if both else ""
 
 
 def _rate(row: Row) -> str:

@@ -18,6 +18,7 @@ from llmagentos.federation import asking
 from llmagentos.journal import Journal
 from llmagentos.memory import AgentMemory
 from llmagentos.recipes.run_folder import RunFolder
+from llmagentos.records import Records
 from llmagentos.strategies import Step
 from tests.faults.walking import Walking
 
@@ -102,8 +103,13 @@ def metrics(path, *_) -> bool:
     return not kept_by_agents(path) and (path.parent / "journal").is_dir()
 
 
-def said(words: str) -> Callable[..., bool]:
-    return lambda journal, statement, *_: statement.startswith(words)
+def said(words: str, *, by_agent: bool = False) -> Callable[..., bool]:
+    """Whether a statement begins so that the server's journal executes, or an agent's."""
+
+    def spoken(records, statement, *_):
+        return statement.startswith(words) and kept_by_agents(records.folder) == by_agent
+
+    return spoken
 
 
 def _files(what: str, ours: Callable[..., bool]) -> dict[str, Point]:
@@ -142,9 +148,9 @@ ROUNDS = {
     **_files("an update", server_body),
     "update on the disk, before its row": Point(Journal, "_insert_answer", nothing),
     "row of an update, not committed": Point(Journal, "_insert_answer", everything),
-    "inside a transaction": Point(Journal, "_execute", everything, said("BEGIN")),
-    "before a commit": Point(Journal, "_execute", nothing, said("COMMIT")),
-    "after a commit": Point(Journal, "_execute", everything, said("COMMIT")),
+    "inside a transaction": Point(Records, "execute", everything, said("BEGIN")),
+    "before a commit": Point(Records, "execute", nothing, said("COMMIT")),
+    "after a commit": Point(Records, "execute", everything, said("COMMIT")),
     "before the members": Point(Journal, "decide", nothing),
     "between members and closing": Point(Journal, "decide", everything),
     "round reported, before its state": Point(Journal, "close_round", nothing),
@@ -188,7 +194,9 @@ DESK = {
     "task opened, not looked up": Point(AgentJournal, "answer", nothing),
     "answer made, not stored": Point(AgentJournal, "keep", nothing),
     **_files("an answer", agent_body),
-    "answer on the disk, before its row": Point(AgentJournal, "_execute", nothing, said("INSERT")),
+    "answer on the disk, before its row": Point(
+        Records, "execute", nothing, said("INSERT", by_agent=True)
+    ),
     "answer stored, not sealed": Point(AgentJournal, "keep", everything),
     "answer sealed, not sent": Point(Desk, "_seal", everything),
 }
