@@ -6,7 +6,7 @@ from llmagentos.engines import with_memory
 from llmagentos.strategies import fedadam, fedbuff, feddyn, scaffold
 from tests.coded import ROSTER
 from tests.faults import worlds
-from tests.faults.crash_points import AVERAGING, COORDINATOR, DESK, MEMORY, TRAINING
+from tests.faults.crash_points import AVERAGING, COORDINATOR, DESK, MEMORY, SENDING, TRAINING
 from tests.faults.killing import Kills
 from tests.faults.supervising import Supervisor, posted
 from tests.faults.walking import Walking
@@ -84,3 +84,9 @@ def test_without_rounds_they_end_as_a_replay_of_their_arrivals(place, runs, faul
 
         without_rounds(parts=rounds_of(**plan, engine=replayed), points={}).play(calm)
         assert outcome(wild) == outcome(calm)
+
+
+def test_every_point_is_a_call_that_there_is():
+    for points in (COORDINATOR, AVERAGING, TRAINING, MEMORY, DESK, SENDING):
+        for name, point in points.items():
+            assert callable(getattr(point.owner, point.name, None)), name
