@@ -1,7 +1,6 @@
 """What an organisation agrees to, whatever its coordinator asks."""
 
 from dataclasses import dataclass, fields
-from math import inf
 from typing import Any, get_args, get_type_hints
 
 from llmagentos.aggregation import chapters, rank_of
@@ -17,6 +16,7 @@ from llmagentos.settings import (
     asked_personal,
 )
 from llmagentos.settings.checks import require
+from llmagentos.settings.privacy import check_veil
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,7 @@ class Limits:
         for name in ("rounds", "steps", "epochs", "examples", "held_out", "residual_rank"):
             value = getattr(self, name)
             require(value > 0, f"limits.{name}", value, "needs to be above 0")
-        clip, noise = self.clip, self.noise
-        require(clip is None or 0 < clip < inf, "limits.clip", clip, "needs to be above 0")
-        require(0 <= noise < inf, "limits.noise", noise, "needs 0 or more")
-        remedy = "noise is measured in units of limits.clip; set that too"
-        require(not noise or clip is not None, "limits.noise", noise, remedy)
+        check_veil("limits", self.clip, self.noise)
 
 
 def check_limits(task: Task, limits: Limits, examples: int) -> None:

@@ -18,8 +18,12 @@ class PrivacySettings:
     ``clip``. It comes from a secret of the agent, so runs of the same seed differ."""
 
     def __post_init__(self) -> None:
-        clip, noise = self.clip, self.noise
-        require(clip is None or 0 < clip < inf, "privacy.clip", clip, "needs to be above 0")
-        require(0 <= noise < inf, "privacy.noise", noise, "needs 0 or more")
-        remedy = "noise is measured in units of privacy.clip; set that too"
-        require(not noise or clip is not None, "privacy.noise", noise, remedy)
+        check_veil("privacy", self.clip, self.noise)
+
+
+def check_veil(section: str, clip: float | None, noise: float) -> None:
+    """Raise ``SettingError`` unless the two settings of a section go together."""
+    require(clip is None or 0 < clip < inf, f"{section}.clip", clip, "needs to be above 0")
+    require(0 <= noise < inf, f"{section}.noise", noise, "needs 0 or more")
+    remedy = f"noise is measured in units of {section}.clip; set that too"
+    require(not noise or clip is not None, f"{section}.noise", noise, remedy)
