@@ -38,7 +38,8 @@ class Merge:
         if self.method.by_norm:
             layers = local_layers(state, step, sent, shares)
             shares = hetlora_shares((layer.local for layer in layers), shares)
-            change = replace(step, weights=shares).mean()
+            if layout != layout.factors:
+                change = replace(step, weights=shares).mean()
         before = factors_of(layout, state.adapter.vector)
         layers = local_layers(state, step, sent, shares)
         merged = [
