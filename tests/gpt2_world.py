@@ -2,13 +2,18 @@
 
 import numpy as np
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from llmagentos.lm.lora import attach, layout_of
+from llmagentos.adapter import Adapter
+from llmagentos.lm.export import merge
+from llmagentos.lm.lora import adapter_config, attach, layout_of, load_vector
+from llmagentos.lm.model_adapter import adapter_settings
 from llmagentos.lm.model_tiny import tiny_tokenizer
 from llmagentos.lm.models import load_base
 from llmagentos.lm.precision import accelerator_for
 from llmagentos.lm.trainer import LoraTrainer
+from llmagentos.publish import write_peft_folder
 from llmagentos.settings import ModelSettings
 from tests.lm_world import CPU, SILOS
 
@@ -49,3 +54,23 @@ def training_on(model):
 def drawn(layout):
     """An adapter whose values are all drawn."""
     return np.random.default_rng(5).normal(0, 0.2, layout.size).astype(np.float32)
+
+
+@torch.no_grad()
+def answers_alike(folder, settings, lora):
+    """An adapter on a base, what its published folder says, and the merged model.
+
+    PEFT's reading of the folder and the merged model answer as the live one does.
+    """
+    base, model = adapted(settings, lora)
+    adapter = Adapter(layout_of(model), drawn(layout_of(model)))
+    load_vector(model, adapter.vector)
+    write_peft_folder(folder / "adapter", adapter, adapter_config(model, base), "card")
+    logits = model(IDS).logits
+    loaded = AutoPeftModelForCausalLM.from_pretrained(folder / "adapter")
+    assert torch.equal(loaded(IDS).logits, logits)
+    merge(settings, folder / "adapter", folder / "merged")
+    merged = AutoModelForCausalLM.from_pretrained(folder / "merged")
+    assert torch.allclose(merged(IDS).logits, logits, atol=1e-4)
+    assert not torch.allclose(load_base(settings, 0).model(IDS).logits, logits, atol=0.1)
+    return adapter, adapter_settings(folder / "adapter"), merged

@@ -2,8 +2,6 @@
 
 import json
 import warnings
-from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any, cast
 
 import numpy as np
@@ -16,6 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from llmagentos.adapter import Layout, LoraPair, Vector, initial_vector
 from llmagentos.errors import SettingError
+from llmagentos.lm.layers import Layers, embeddings, layers_called, linear_layers
 from llmagentos.lm.models import Base
 from llmagentos.lm.quantized import whole_kind
 from llmagentos.lm.whole import (
@@ -94,29 +93,11 @@ def adapter_config(model: PeftModel, base: Base) -> dict[str, Any]:
     return cast("dict[str, Any]", json.loads(json.dumps(config, default=list)))
 
 
-def linear_layers(model: PreTrainedModel) -> dict[str, nn.Module]:
-    """Every linear layer by its full name."""
-    modules = model.named_modules()
-    return {name: layer for name, layer in modules if isinstance(layer, nn.Linear | Conv1D)}
-
-
-def embeddings(model: PreTrainedModel) -> dict[str, nn.Module]:
-    """Every embedding by its full name, but for those that scale what they look up."""
-    return {name: layer for name, layer in model.named_modules() if type(layer) is nn.Embedding}
-
-
-def _check_target(target: str, layers: Mapping[str, nn.Module], model: PreTrainedModel) -> None:
+def _check_target(target: str, layers: Layers, model: PreTrainedModel) -> None:
     if target == ALL_LINEAR:
         return
-    hits = [layer for name, layer in layers.items() if f".{name}".endswith(f".{target}")]
-    if not hits:
-        known = sorted({name.rpartition(".")[2] for name in layers})
-        near = get_close_matches(target, known, n=3) or known
-        raise SettingError(
-            f"lora.target_modules={target!r}: no linear layer or plain embedding of "
-            f"{type(model).__name__} has that name; did you mean {', '.join(near)}? {ALL_LINEAR} "
-            "takes every linear one but the head"
-        )
+    what = f"linear layer or plain embedding of {type(model).__name__}, or {ALL_LINEAR},"
+    hits = layers_called(target, layers, "lora.target_modules", what)
     shared = shared_weight(model)
     if shared is not None and any(layer.weight is shared for layer in hits):
         raise SettingError(

@@ -1,7 +1,6 @@
 """What is trained beside pairs of factors: copies of whole modules, and biases of the base."""
 
-from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from peft.utils import ModulesToSaveWrapper
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from llmagentos.errors import SettingError
+from llmagentos.lm.layers import Layers, layers_called, layers_with_weights
 from llmagentos.settings import LoraSettings
 from llmagentos.settings.checks import require
 
@@ -20,7 +19,7 @@ BIASES = {"none": None, "lora_only": ".base_layer.bias", "all": ".bias"}
 
 def check_copied(model: PreTrainedModel, lora: LoraSettings) -> None:
     """Raise ``SettingError`` unless the model has the modules that are to be trained whole."""
-    layers = {name: layer for name, layer in model.named_modules() if _has_weights(layer)}
+    layers = layers_with_weights(model)
     for name in lora.modules_to_save:
         _check_module(name, layers, model)
 
@@ -76,19 +75,9 @@ def shared_weight(model: PreTrainedModel) -> Tensor | None:
     return embedding.weight if head is not None and head.weight is embedding.weight else None
 
 
-def _has_weights(layer: nn.Module) -> bool:
-    return any(True for _ in layer.parameters(recurse=False))
-
-
-def _check_module(name: str, layers: Mapping[str, nn.Module], model: PreTrainedModel) -> None:
-    hits = [layer for full, layer in layers.items() if f".{full}".endswith(f".{name}")]
-    if not hits:
-        known = sorted({full.rpartition(".")[2] for full in layers})
-        near = get_close_matches(name, known, n=3) or known
-        raise SettingError(
-            f"lora.modules_to_save={name!r}: no layer of {type(model).__name__} with weights has "
-            f"that name; did you mean {', '.join(near)}?"
-        )
+def _check_module(name: str, layers: Layers, model: PreTrainedModel) -> None:
+    what = f"layer of {type(model).__name__} with weights"
+    hits = layers_called(name, layers, "lora.modules_to_save", what)
     packed = any(not p.is_floating_point() for layer in hits for p in layer.parameters())
     remedy = "its weights are quantized, and no copy of them can learn; leave it out"
     require(not packed, "lora.modules_to_save", name, remedy)
