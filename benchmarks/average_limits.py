@@ -54,11 +54,22 @@ def read_and_write(share: list[NDArray[np.uint64]], out: NDArray[np.float32]) ->
 
 
 def together(works: list[Work]) -> Work:
-    """All at the same time, on a thread each."""
-    if len(works) == 1:
-        return works[0]
-    pool = ThreadPoolExecutor(len(works))
-    return lambda: list(pool.map(lambda work: work(), works))
+    """All at the same time: one here, the others on a thread each.
+
+    Were none of them here, the system would often begin two threads on one core.
+    """
+    here, *others = works
+    if not others:
+        return here
+    pool = ThreadPoolExecutor(len(others))
+
+    def work() -> None:
+        elsewhere = [pool.submit(other) for other in others]
+        here()
+        for each in elsewhere:
+            each.result()
+
+    return work
 
 
 def first_touch() -> None:

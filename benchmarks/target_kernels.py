@@ -34,7 +34,7 @@ SORTED: Pairs = (1.15, 1), (2, 1.7), (3.6, 2.5)
 BYTES = "a core reads a byte in less time than it converts, multiplies, adds and squares one"
 
 
-def share(words: str, contender: str, kind: str, threads: int, targets: Pairs) -> Line:
+def share(words: str, contender: str, kind: str, threads: int, targets: Pairs = NONE) -> Line:
     """Input bytes a second as a share of the speed at which they are read once."""
     finds = {str(n): at.average(n, kind, threads, contender, "of limit") for n in AGENTS}
     told = f"{words} of {{}} agents, {kind}, {THREADS[threads]}"
@@ -56,6 +56,11 @@ def robust(words: str, unit: Unit, of: tuple[str, str, str], targets: Pairs) -> 
 
 SPEED_LINES = (
     *(share("average", at.OURS, k, t, SHARES[k]) for t in THREADS for k in SHARES),
+    *(
+        share(f"{at.READ_AND_WRITTEN}: rows", at.READ_AND_WRITTEN, k, t)
+        for t in THREADS
+        for k in SHARES
+    ),
     share("average with AVX2", at.AVX2, "int8", 1, ((75, 90),)),
     *(share("average and step", at.STEP, k, t, ((85, 95),)) for t in THREADS for k in SHARES),
 )
