@@ -37,6 +37,6 @@ def explained(text: str, run: str, row: dict[str, str]) -> str:
     if None in known:
         return "not measured"
     theirs, ours, faults, touching, touches = known
-    return (
-        f"{faults * touching / touches / (theirs - ours):.0%}" if theirs > ours else "no distance"
-    )
+    if theirs <= ours:
+        return "no distance"
+    return f"{faults * touching / touches / (theirs - ours):.0%}"
