@@ -3,6 +3,9 @@
 // Part of chunk.hpp, and local to each instruction set as that is.
 #pragma once
 
+#include <algorithm>
+#include <utility>
+
 #include "network.hpp"
 
 namespace llmagentos {
