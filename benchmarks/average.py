@@ -16,13 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from average_works import OURS, WITH_ADAM, WITH_STEP, Contender, coded, contenders, read_once
+from average_limits import FIRST_TOUCH, PAGES_BYTES, READ_ONCE, first_touch, limits
+from average_works import OURS, WITH_ADAM, WITH_STEP, Contender, coded, contenders
 from peer_process import PeerProcess
 from rows import Rows, cohort, error, exact, faults, machine, seconds, spread
 
 Timer = Callable[[], float]
-
-READ_ONCE = "read once"
 
 TOLERANCE = 0.1
 """Relative error above which a contender is not the average at all; the table shows the error."""
@@ -58,13 +57,15 @@ def table(
     for peer in peers:
         errors, touched = errors | peer.errors, touched | peer.hello["faults"]
         timers |= {name: partial(peer.seconds, name) for name in peer.errors}
-    timers[READ_ONCE] = partial(seconds, read_once(rows, threads), threads)
+    for name, work in limits(rows, threads).items():
+        timers[name] = partial(seconds, work, threads)
+    touched[FIRST_TOUCH] = faults(first_touch)
     times = interleave(timers, settings.repeats)
     for peer in peers:
         peer.close()
     title = f"{agents} x {values / 1e6:g}M {kind}, {threads} thread{'s' * (threads > 1)}"
-    extra = {WITH_STEP: 4 * values, WITH_ADAM: 12 * values}
-    read = {name: sum(row.nbytes for row in rows) + extra.get(name, 0) for name in times}
+    extra, inputs = {WITH_STEP: 4 * values, WITH_ADAM: 12 * values}, sum(r.nbytes for r in rows)
+    read = {name: inputs + extra.get(name, 0) for name in times} | {FIRST_TOUCH: PAGES_BYTES}
     return format_table(title, times, errors | {"faults": touched}, read), [
         p.version for p in peers
     ]

@@ -1,7 +1,6 @@
 """Who takes part in `average.py`: this library, its plain twin, and torch, over the same bytes."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -99,17 +98,6 @@ def mv(rows: list[torch.Tensor], weights: list[float]) -> Contender:
     factors = torch.tensor(weights, dtype=rows[0].dtype)
     out = torch.empty_like(rows[0])
     return Contender(lambda: torch.mv(stacked, factors, out=out), lambda: out.float().numpy())
-
-
-def read_once(rows: Rows, threads: int) -> Work:
-    """Every input byte read once: the limit that memory sets."""
-    scaled = [row for row in rows if isinstance(row, ScaledRow)]
-    parts = [part for row in scaled for part in (row.q, row.scale)] or rows
-    words = [part.view(np.uint8)[: part.nbytes // 8 * 8].view(np.uint64) for part in parts]
-    if threads == 1:
-        return lambda: [np.bitwise_xor.reduce(each) for each in words]
-    pool = ThreadPoolExecutor(threads)
-    return lambda: list(pool.map(np.bitwise_xor.reduce, words))
 
 
 def contenders(rows: Rows, weights: list[float], threads: int) -> dict[str, Contender]:

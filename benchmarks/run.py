@@ -1,9 +1,10 @@
 """Every benchmark that this machine can run, and their tables in RESULTS.md.
 
-    python benchmarks/run.py [--quick] [--only SCRIPT ...] [--flower-python PATH] ...
+    python benchmarks/run.py [--quick] [--only SCRIPT | SECTION ...] [--flower-python PATH] ...
 
-A script that runs replaces its own sections of RESULTS.md; the others stay as they were. --quick
-takes small sizes, to see that all of it works, and prints without writing.
+A script that runs replaces its own sections of RESULTS.md; the others stay as they were. The
+targets there and the table of README.md follow. --quick takes small sizes, to see that all of it
+works, and prints without writing.
 """
 
 import argparse
@@ -12,9 +13,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import targets
+from sections import of_command, with_section
+
 HERE = Path(__file__).parent
-RESULTS = HERE / "RESULTS.md"
-MISSING = "## What has not run"
 KERNEL_PEERS = ("--flower-python", "--nvflare-python")
 
 
@@ -31,13 +33,14 @@ class Section:
     peers: tuple[str, ...] = ()
 
     @property
-    def title(self) -> str:
-        """The command as the section's heading has it."""
-        return f"## `{' '.join([f'{self.script}.py', *self.words.split()])}`"
+    def command(self) -> str:
+        """As the section's heading has it."""
+        return " ".join([f"{self.script}.py", *self.words.split()])
 
 
 SECTIONS = (
-    Section("average", "", "--agents 4 --values 100000 --repeats 2", KERNEL_PEERS),
+    Section("average", "--threads 1", "--agents 4 --values 100000 --repeats 2", KERNEL_PEERS),
+    Section("average", "--threads 2", "--agents 4 --values 100000 --repeats 2", KERNEL_PEERS),
     Section("twins", "", "--values 100000 --repeats 2"),
     Section("robust", "", "--agents 10 --values 100000 --repeats 2", KERNEL_PEERS[:1]),
     Section("memory", "", "--agents 8 --timed-agents 4 --values 1000000 --repeats 1"),
@@ -74,33 +77,34 @@ def given(flag: str, asked: argparse.Namespace) -> list[str]:
     return [flag, str(python.absolute())] if python else []
 
 
-def with_section(text: str, title: str, table: str) -> str:
-    """The text with that section replaced, or with one more before what is missing."""
-    before, found, rest = text.partition(f"{title}\n")
-    if not found:
-        measured, missing, rest = text.partition(MISSING)
-        return f"{measured.rstrip()}\n\n{title}\n\n{table}\n\n{missing}{rest}"
-    _, following, after = rest.partition("\n## ")
-    return f"{before}{title}\n\n{table}\n{following}{after}"
-
-
 def main() -> None:
     """Runs, prints, and writes what was run in full."""
-    scripts = list(dict.fromkeys(section.script for section in SECTIONS))
+    names = [name for section in SECTIONS for name in (section.script, section.command)]
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="Small sizes; nothing is written.")
-    parser.add_argument("--only", nargs="+", choices=scripts, default=scripts)
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=names,
+        default=names,
+        metavar="NAME",
+        help="Scripts (average), or sections by their titles ('average.py --threads 1').",
+    )
     parser.add_argument("--flower-python", type=Path, help="Of an environment with Flower.")
     parser.add_argument("--nvflare-python", type=Path, help="Of an environment with NVFlare.")
     parser.add_argument("--peers", type=Path, help="Of an environment with the peers of round.py.")
     asked = parser.parse_args()
     for section in SECTIONS:
-        if section.script not in asked.only or (asked.quick and section.quick is None):
+        if not {section.script, section.command} & set(asked.only):
             continue
-        table = table_of(section, asked)
-        print(f"{section.title}\n\n{table}\n", flush=True)
+        if asked.quick and section.quick is None:
+            continue
+        heading, table = of_command(section.command), table_of(section, asked)
+        print(f"{heading}\n\n{table}\n", flush=True)
         if not asked.quick:
-            RESULTS.write_text(with_section(RESULTS.read_text(), section.title, table))
+            results = targets.RESULTS.read_text()
+            targets.RESULTS.write_text(with_section(results, heading, table))
+            targets.write()
 
 
 if __name__ == "__main__":

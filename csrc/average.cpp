@@ -30,15 +30,11 @@ class ChunkStats {
     std::vector<RowStats> parts_;
 };
 
-// Measured: what is asked for ahead has to fit the first cache together with what is read.
+// Measured. Few rows are added in registers to the last. Of many rows some are read for a while:
+// rows that are left soon are not found again where they were.
 Pace pace_of(std::span<const Row> rows) {
-    const auto has = [&](Element element) {
-        return std::ranges::any_of(rows, [=](Row row) { return row.element == element; });
-    };
-    if (has(Element::int8)) return {block_size, 768};
-    if (rows.size() <= 16) return {has(Element::float32) ? 128u : 512u, 1024};
-    if (rows.size() <= 48) return {128, 512};
-    return {block_size, 768};
+    const bool few = rows.size() <= 48;
+    return few ? Pace{tile_size, rows.size(), 512} : Pace{block_size, 8, 768};
 }
 
 std::vector<double> exact_weights(std::span<const double> weights) {
@@ -62,13 +58,15 @@ template <class Work>
 void pass(std::size_t size, const Rows& all, Workers workers, const Work& work) {
     const auto& [rows, weights, stats] = all;
     assert(rows.size() == weights.size() && rows.size() == stats.size());
-    const std::vector<Group> groups = groups_of(rows, workers.instructions.group_limit);
+    const Pace pace = pace_of(rows);
+    const std::vector<Group> groups = groups_of(rows, pace.rows);
     const std::vector<double> exact = exact_weights(weights);
-    const Cohort cohort{rows, exact, groups, pace_of(rows)};
+    const Cohort cohort{rows, exact, groups, pace};
     ChunkStats parts(size, rows.size());
     for_each_chunk(size, workers.threads, [&](Chunk chunk) {
         std::vector<Lanes> squares(rows.size());
-        work(cohort, chunk, Scratch{parts.of(chunk), squares.data()});
+        std::vector<Factors> factors(rows.size());
+        work(cohort, chunk, {parts.of(chunk), squares.data(), factors.data()});
     });
     for (std::size_t k = 0; k < rows.size(); ++k) stats[k] = parts.total(k);
 }
@@ -138,7 +136,8 @@ RowStats inspect(Row row, std::size_t size, Workers workers) {
     ChunkStats parts(size, 1);
     for_each_chunk(size, workers.threads, [&](Chunk chunk) {
         Lanes squares;
-        workers.instructions.inspect(row, chunk, {parts.of(chunk), &squares});
+        Factors factors;
+        workers.instructions.inspect(row, chunk, {parts.of(chunk), &squares, &factors});
     });
     return parts.total(0);
 }

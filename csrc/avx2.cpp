@@ -6,7 +6,7 @@
 namespace llmagentos {
 namespace {
 
-constexpr std::size_t group_limit = 4;
+constexpr std::size_t sums_at_once = 4;
 constexpr std::size_t pair_limit = 2;
 constexpr std::size_t run_limit = 8;
 
@@ -86,6 +86,11 @@ Floats add_exact(Floats sum, Floats a, Floats b) { return _mm256_fmadd_ps(a, b, 
 // sum + a b, rounded twice.
 Floats add_product(Floats sum, Floats a, Floats b) {
     return _mm256_add_ps(sum, _mm256_mul_ps(a, b));
+}
+
+Eight in_lanes(Floats floats) {
+    return {_mm256_cvtps_pd(_mm256_castps256_ps128(floats)),
+            _mm256_cvtps_pd(_mm256_extractf128_ps(floats, 1))};
 }
 
 }  // namespace

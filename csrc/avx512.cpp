@@ -1,12 +1,14 @@
 // The kernels for x86-64-v4: one register holds eight float64.
 #include <immintrin.h>
 
+#include <cstring>
+
 #include "arithmetic.hpp"
 
 namespace llmagentos {
 namespace {
 
-constexpr std::size_t group_limit = 8;
+constexpr std::size_t sums_at_once = 16;
 constexpr std::size_t pair_limit = 4;
 constexpr std::size_t run_limit = 16;
 
@@ -82,6 +84,16 @@ Floats add_product(Floats sum, Floats a, Floats b) {
 // What min and max put in order whatever the order of their arguments: NaN counts as Inf, -0 as 0.
 Floats sortable(Floats floats) {
     return _mm512_add_ps(smaller(floats, _mm512_set1_ps(infinity)), _mm512_setzero_ps());
+}
+
+// Value j to lane j mod 8; the sums are exact. The lower half is copied: GCC 12 warns about the
+// undefined register in the cast.
+Eight in_lanes(Floats floats) {
+    const __m512 turned = _mm512_maskz_shuffle_f32x4(0xffff, floats, floats, 0x4e);
+    const __m512 sums = _mm512_add_ps(floats, turned);
+    __m256 lower;
+    std::memcpy(&lower, &sums, sizeof lower);
+    return {from_floats(lower)};
 }
 
 }  // namespace

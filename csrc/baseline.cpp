@@ -6,7 +6,7 @@
 namespace llmagentos {
 namespace {
 
-constexpr std::size_t group_limit = 2;
+constexpr std::size_t sums_at_once = 4;
 constexpr std::size_t pair_limit = 2;
 constexpr std::size_t run_limit = 4;
 
@@ -104,6 +104,10 @@ Floats widen_bytes(const std::byte* values) {
 Floats add_product(Floats sum, Floats a, Floats b) { return {sum.values + a.values * b.values}; }
 
 Floats add_exact(Floats sum, Floats a, Floats b) { return add_product(sum, a, b); }
+
+Eight in_lanes(Floats floats) {
+    return widen<Element::float32>(reinterpret_cast<const std::byte*>(&floats.values));
+}
 
 }  // namespace
 }  // namespace llmagentos

@@ -24,68 +24,54 @@ void for_each_span(std::size_t start, std::size_t stop, std::size_t size, const 
     }
 }
 
-// A part of the rows of a group: pace.part values each, of one type. The squares of row k are added
-// up in squares[k].
-struct Tile {
-    const std::byte* values[group_limit];
+// Rows of one type from value `start` on; the squares of row k are added up in squares[k]. What is
+// asked for ahead may lie behind the end of a row: that is no access.
+struct Slice {
+    const Row* rows;
     const double* weights;
     Lanes* squares;
-    Pace pace;
+    const Factors* factors;
+    std::size_t count, start, bytes_ahead;
 };
 
-// sums[j] = (sums[j] + w_0 x_0[j]) + ... + w_{n-1} x_{n-1}[j], from left to right; `fresh` sums
-// start at 0. What is asked for ahead may lie behind the end of a row: that is no access.
-template <Element element, bool fresh, std::size_t n>
-void add_tile(double* sums, const Tile& tile) {
-    constexpr std::size_t width = bytes_of(element);
-    constexpr std::size_t values_per_line = line_bytes / width;
-    const std::byte* values[n];
-    Eight weights[n], squares[n];
-#pragma GCC unroll 8
-    for (std::size_t k = 0; k < n; ++k) {
-        values[k] = tile.values[k];
-        weights[k] = fill(tile.weights[k]);
-        squares[k] = load(tile.squares[k].data());
+// As many columns as the registers hold sums for.
+constexpr std::size_t columns_at_once = sums_at_once * lane_count;
+static_assert(tile_size % columns_at_once == 0);
+
+// sums[j] = (sums[j] + w_0 x_0[start + j]) + ... + w_{n-1} x_{n-1}[start + j], from left to right;
+// `fresh` sums start at 0. int8 rows go to add_bytes.
+template <Element element, bool fresh>
+[[gnu::always_inline]] inline void add_columns(double* sums, const Slice& slice) {
+    constexpr std::size_t width = bytes_of(element), step = lane_count * width;
+    Eight totals[sums_at_once];
+#pragma GCC unroll 16
+    for (std::size_t i = 0; i < sums_at_once; ++i) {
+        totals[i] = fresh ? fill(0.0) : load(sums + i * lane_count);
     }
-    for (std::size_t line = 0; line < tile.pace.part; line += values_per_line) {
-#pragma GCC unroll 8
-        for (std::size_t k = 0; k < n; ++k) {
-            __builtin_prefetch(values[k] + line * width + tile.pace.bytes_ahead);
-        }
-#pragma GCC unroll 4
-        for (std::size_t j = line; j < line + values_per_line; j += lane_count) {
-            Eight sum = fresh ? fill(0.0) : load(sums + j);
-#pragma GCC unroll 8
-            for (std::size_t k = 0; k < n; ++k) {
-                const Eight x = widen<element>(values[k] + j * width);
-                sum = add_exact(sum, weights[k], x);
-                squares[k] = add_exact(squares[k], x, x);
+    for (std::size_t k = 0; k < slice.count; ++k) {
+        const std::byte* values = slice.rows[k].values + slice.start * width;
+        const Eight weight = fill(slice.weights[k]);
+        Eight square = load(slice.squares[k].data());
+#pragma GCC unroll 16
+        for (std::size_t i = 0; i < sums_at_once; ++i) {
+            if (i * step % line_bytes == 0) {
+                __builtin_prefetch(values + i * step + slice.bytes_ahead);
             }
-            store(sums + j, sum);
+            const Eight x = widen<element>(values + i * step);
+            totals[i] = add_exact(totals[i], weight, x);
+            square = add_exact(square, x, x);
         }
+        store(slice.squares[k].data(), square);
     }
-#pragma GCC unroll 8
-    for (std::size_t k = 0; k < n; ++k) store(tile.squares[k].data(), squares[k]);
+#pragma GCC unroll 16
+    for (std::size_t i = 0; i < sums_at_once; ++i) store(sums + i * lane_count, totals[i]);
 }
 
-using AddTile = void (*)(double* sums, const Tile& tile);
-
-template <Element element, bool fresh, std::size_t... n>
-void add_tile_of(std::index_sequence<n...>, std::size_t count, double* sums, const Tile& tile) {
-    constexpr AddTile by_count[] = {add_tile<element, fresh, n + 1>...};
-    by_count[count - 1](sums, tile);
-}
-
-// int8 rows come decoded; those that are summed go to add_bytes.
-template <bool fresh>
-void add_tile(Element element, std::size_t count, double* sums, const Tile& tile) {
-    constexpr std::make_index_sequence<group_limit> counts;
-    if (element == Element::float16) {
-        add_tile_of<Element::float16, fresh>(counts, count, sums, tile);
-    } else if (element == Element::bfloat16) {
-        add_tile_of<Element::bfloat16, fresh>(counts, count, sums, tile);
-    } else {
-        add_tile_of<Element::float32, fresh>(counts, count, sums, tile);
+template <Element element, bool fresh>
+[[gnu::always_inline]] inline void add_tile(double* sums, Slice slice) {
+    for (std::size_t j = 0; j < tile_size; j += columns_at_once) {
+        add_columns<element, fresh>(sums + j, slice);
+        slice.start += columns_at_once;
     }
 }
 
@@ -106,24 +92,72 @@ void decode(float* place, Row row, Span part) {
     });
 }
 
-// Room for a part of every row of a group, where the rows themselves cannot be read as they lie:
-// int8, decoded, and the last values of a row, with zeros behind them.
+// Room for a part of a row that cannot be read as it lies: int8, decoded, and the last values of a
+// row, with zeros behind them.
 struct Room {
-    alignas(line_bytes) std::byte values[group_limit * block_size * sizeof(float)];
+    alignas(line_bytes) std::byte values[block_size * sizeof(float)];
 
-    const std::byte* copy(std::size_t k, Row row, Span part, std::size_t size) {
-        std::byte* place = values + k * size * sizeof(float);
-        const std::size_t width =
-            row.element == Element::int8 ? sizeof(float) : bytes_of(row.element);
-        if (row.element == Element::int8) {
-            decode(reinterpret_cast<float*>(place), row, part);
+    const std::byte* copy(Row row, Span part, std::size_t size) {
+        const bool decoded = row.element == Element::int8;
+        const std::size_t width = decoded ? sizeof(float) : bytes_of(row.element);
+        if (decoded) {
+            decode(reinterpret_cast<float*>(values), row, part);
         } else {
-            std::memcpy(place, at(row, part.start), part.count * width);
+            std::memcpy(values, at(row, part.start), part.count * width);
         }
-        std::memset(place + part.count * width, 0, (size - part.count) * width);
-        return place;
+        std::memset(values + part.count * width, 0, (size - part.count) * width);
+        return values;
     }
 };
+
+// Where a part of a row can be read: as it lies, else from `room`.
+const std::byte* place_of(Row row, Span part, std::size_t size, Room& room) {
+    const bool as_it_lies = row.element != Element::int8 && part.count == size;
+    return as_it_lies ? at(row, part.start) : room.copy(row, part, size);
+}
+
+// The last values of the rows, fewer than a tile, row by row.
+template <Element element, bool fresh>
+void add_last_tile(double* sums, const Slice& slice, std::size_t count) {
+    for (std::size_t k = 0; k < slice.count; ++k) {
+        Room room;
+        const Row row{room.copy(slice.rows[k], {slice.start, count}, tile_size), element};
+        const auto add = fresh && k == 0 ? add_tile<element, true> : add_tile<element, false>;
+        add(sums, {&row, slice.weights + k, slice.squares + k, nullptr, 1, 0, 0});
+    }
+}
+
+template <Element element, bool fresh>
+void add_part(double* sums, Slice slice, Span part) {
+    for_each_span(0, part.count, tile_size, [&](Span tile) {
+        slice.start = part.start + tile.start;
+        if (tile.count == tile_size) {
+            add_tile<element, fresh>(sums + tile.start, slice);
+        } else {
+            add_last_tile<element, fresh>(sums + tile.start, slice, tile.count);
+        }
+    });
+}
+
+template <Element element>
+void widen_block(double* wide, const std::byte* values) {
+    for (std::size_t j = 0; j < block_size; j += lane_count) {
+        store(wide + j, widen<element>(values + j * bytes_of(element)));
+    }
+}
+
+// Missing values at the end of a row are zero.
+void widen_block(double* wide, Row row, Span block) {
+    Room room;
+    const std::byte* values = place_of(row, block, block_size, room);
+    if (row.element == Element::float16) {
+        widen_block<Element::float16>(wide, values);
+    } else if (row.element == Element::bfloat16) {
+        widen_block<Element::bfloat16>(wide, values);
+    } else {
+        widen_block<Element::float32>(wide, values);
+    }
+}
 
 }  // namespace
 }  // namespace llmagentos
@@ -133,30 +167,34 @@ struct Room {
 namespace llmagentos {
 namespace {
 
+Slice slice_of(const Cohort& cohort, const Group& group, std::size_t start, Scratch scratch) {
+    const std::size_t first = group.first;
+    return {.rows = &cohort.rows[first],
+            .weights = &cohort.weights[first],
+            .squares = scratch.squares + first,
+            .factors = scratch.factors + first,
+            .count = group.count,
+            .start = start,
+            .bytes_ahead = cohort.pace.bytes_ahead};
+}
+
 template <bool fresh>
-void add_group(double* sums, const Cohort& cohort, const Group& group, Span part, Lanes* squares) {
-    const Element element = cohort.rows[group.first].element;
-    if (element == Element::int8) return add_bytes<fresh>(sums, cohort, group, part, squares);
-    Room room;
-    Tile tile;
-    tile.weights = &cohort.weights[group.first];
-    tile.squares = squares + group.first;
-    tile.pace = cohort.pace;
-    for (std::size_t k = 0; k < group.count; ++k) {
-        const Row row = cohort.rows[group.first + k];
-        const bool as_it_lies = part.count == tile.pace.part;
-        tile.values[k] = as_it_lies ? at(row, part.start) : room.copy(k, row, part, tile.pace.part);
+void add_group(double* sums, const Slice& slice, Span part) {
+    switch (slice.rows->element) {
+        case Element::int8:
+            return add_bytes<fresh>(sums, slice, part);
+        case Element::float16:
+            return add_part<Element::float16, fresh>(sums, slice, part);
+        case Element::bfloat16:
+            return add_part<Element::bfloat16, fresh>(sums, slice, part);
+        case Element::float32:
+            return add_part<Element::float32, fresh>(sums, slice, part);
     }
-    add_tile<fresh>(element, group.count, sums, tile);
 }
 
 std::int64_t count_nonfinite(Row row, Span block) {
-    Room room;
-    const double weight = 1.0;
     double values[block_size];
-    Lanes squares = {};
-    Tile tile{{room.copy(0, row, block, block_size)}, &weight, &squares, {block_size, 0}};
-    add_tile<true>(row.element, 1, values, tile);
+    widen_block(values, row, block);
     std::int64_t count = 0;
     for (const double value : values) count += std::isfinite(value) ? 0 : 1;
     return count;
@@ -173,28 +211,46 @@ void add_stats(RowStats& stats, const Lanes& squares, Row row, Span block) {
     stats.squared_norm += norm;
 }
 
-// Calls visit(part) for every part, which adds its rows and their squares, and then adds up the
-// stats.
+// Calls visit(part) for every part of `size` values, which adds its rows and their squares, and
+// then adds up the stats.
 template <class Visit>
-void measure_chunk(const Cohort& cohort, Chunk chunk, Scratch scratch, const Visit& visit) {
+void measure_chunk(const Cohort& cohort, Chunk chunk, Scratch scratch, std::size_t size,
+                   const Visit& visit) {
     for_each_span(chunk.start, chunk.stop, block_size, [&](Span block) {
-        for (std::size_t k = 0; k < cohort.rows.size(); ++k) scratch.squares[k] = {};
-        for_each_span(block.start, block.start + block.count, cohort.pace.part, visit);
+        for (std::size_t k = 0; k < cohort.rows.size(); ++k) {
+            scratch.squares[k] = {};
+            if (cohort.rows[k].element == Element::int8) {
+                set_factors(scratch.factors[k], cohort.rows[k], cohort.weights[k], block);
+            }
+        }
+        for_each_span(block.start, block.start + block.count, size, visit);
         for (std::size_t k = 0; k < cohort.rows.size(); ++k) {
             add_stats(scratch.stats[k], scratch.squares[k], cohort.rows[k], block);
         }
     });
 }
 
-// Calls write(part, sums) with the finished sums of every part.
+bool is_one_group_of_bytes(const Cohort& cohort) {
+    return cohort.groups.size() == 1 && cohort.rows[0].element == Element::int8;
+}
+
+// Calls write(part, sums) with the finished sums of every part: in float64, and in float32 where
+// that is what was added.
 template <class Write>
 void sum_chunk(const Cohort& cohort, Chunk chunk, Scratch scratch, const Write& write) {
-    measure_chunk(cohort, chunk, scratch, [&](Span part) {
+    if (is_one_group_of_bytes(cohort)) {
+        return measure_chunk(cohort, chunk, scratch, tile_size, [&](Span tile) {
+            alignas(line_bytes) float sums[tile_size];
+            add_scaled(sums, slice_of(cohort, cohort.groups[0], tile.start, scratch), tile.count);
+            write(tile, sums);
+        });
+    }
+    measure_chunk(cohort, chunk, scratch, cohort.pace.part, [&](Span part) {
         alignas(line_bytes) double sums[block_size];
-        if (cohort.groups.empty()) std::memset(sums, 0, sizeof sums);
+        if (cohort.groups.empty()) std::memset(sums, 0, part.count * sizeof *sums);
         for (const Group& group : cohort.groups) {
             const auto add = group.first == 0 ? add_group<true> : add_group<false>;
-            add(sums, cohort, group, part, scratch.squares);
+            add(sums, slice_of(cohort, group, part.start, scratch), part);
         }
         write(part, sums);
     });

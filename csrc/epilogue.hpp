@@ -11,14 +11,15 @@
 namespace llmagentos {
 namespace {
 
-void write_sums(Output& out, Span part, const double* sums) {
+template <class Sum>
+void write_sums(Output& out, Span part, const Sum* sums) {
     float* __restrict room = out.room();
     for (std::size_t j = 0; j < part.count; ++j) room[j] = narrow(sums[j]);
     out.put(part.count);
 }
 
-void write_step(Output& out, std::span<const float> anchor, double lr, Span part,
-                const double* sums) {
+template <class Sum>
+void write_step(Output& out, std::span<const float> anchor, double lr, Span part, const Sum* sums) {
     float* __restrict room = out.room();
     const float* start = anchor.data() + part.start;
     for (std::size_t j = 0; j < part.count; ++j) room[j] = server_step(start[j], sums[j], lr);
@@ -78,7 +79,7 @@ struct StateOutput {
 void weighted_sum(std::span<float> out, const Cohort& cohort, Chunk chunk, Scratch scratch) {
     Output output(out, chunk.start);
     sum_chunk(cohort, chunk, scratch,
-              [&](Span part, const double* sums) { write_sums(output, part, sums); });
+              [&](Span part, const auto* sums) { write_sums(output, part, sums); });
     output.finish();
 }
 
@@ -86,17 +87,15 @@ void average_step(std::span<float> out, std::span<const float> anchor, double lr
                   const Cohort& cohort, Chunk chunk, Scratch scratch) {
     Output output(out, chunk.start);
     sum_chunk(cohort, chunk, scratch,
-              [&](Span part, const double* sums) { write_step(output, anchor, lr, part, sums); });
+              [&](Span part, const auto* sums) { write_step(output, anchor, lr, part, sums); });
     output.finish();
 }
-
-constexpr Pace single_pace{block_size, 2048};
 
 void inspect(Row row, Chunk chunk, Scratch scratch) {
     const double weight = 0.0;
     const Group group{0, 1};
-    const Cohort cohort{{&row, 1}, {&weight, 1}, {&group, 1}, single_pace};
-    sum_chunk(cohort, chunk, scratch, [](Span, const double*) {});
+    const Cohort cohort{{&row, 1}, {&weight, 1}, {&group, 1}, {block_size, 1, 2048}};
+    sum_chunk(cohort, chunk, scratch, [](Span, const auto*) {});
 }
 
 template <class Rule>
@@ -112,7 +111,7 @@ template <class Rule>
 void average_and_step(After after, Before before, Rule rule, const Cohort& cohort, Chunk chunk,
                       Scratch scratch) {
     StateOutput<Rule> output(after, chunk.start);
-    sum_chunk(cohort, chunk, scratch, [&](Span part, const double* sums) {
+    sum_chunk(cohort, chunk, scratch, [&](Span part, const auto* sums) {
         alignas(line_bytes) float delta[block_size];
         for (std::size_t j = 0; j < part.count; ++j) delta[j] = narrow(sums[j]);
         output.put(before, rule, part, delta);
@@ -150,7 +149,6 @@ constexpr RuleSteps<Rule> steps_of() {
 
 constexpr InstructionSet instruction_set(std::string_view name) {
     return {.name = name,
-            .group_limit = group_limit,
             .run_limit = run_limit,
             .weighted_sum = weighted_sum,
             .average_step = average_step,

@@ -17,12 +17,15 @@ struct Chunk {
     std::size_t index, start, stop;
 };
 
-// Values whose sums are finished before the next are begun, and how far ahead of them each row is
-// asked for. The part divides block_size and holds whole cache lines of 16-bit values; it is a
-// block where rows of int8 are added. A short part lets reading, adding and writing overlap; with
-// many rows it would leave each row too soon.
+// Values that are added at once: what the registers hold sums of at best, and those of a scale of
+// int8.
+constexpr std::size_t tile_size = scale_group;
+static_assert(block_size % tile_size == 0);
+
+// Values whose sums are finished before the next are begun, a tile or a block; the most rows that
+// are read side by side; and how far ahead each of them is asked for.
 struct Pace {
-    std::size_t part, bytes_ahead;
+    std::size_t part, rows, bytes_ahead;
 };
 
 // All rows of a pass with their weights, in groups that are read together.
@@ -33,13 +36,22 @@ struct Cohort {
     Pace pace;
 };
 
-using Lanes = std::array<double, lane_count>;
+struct alignas(64) Lanes : std::array<double, lane_count> {};
 
-// What a pass keeps of its rows: `stats` of the chunk, to which it adds, and room for squares. Both
-// have a place for every row.
+// What the values and the sums of squares of a block of an int8 row are multiplied by, scale by
+// scale: w s and s^2.
+constexpr std::size_t block_scales = block_size / scale_group;
+struct Factors {
+    float of_values[block_scales];
+    double of_squares[block_scales];
+};
+
+// What a pass keeps of its rows, with a place for every row: `stats` of the chunk, to which it
+// adds, and room for the squares and the factors of a block.
 struct Scratch {
     RowStats* stats;
     Lanes* squares;
+    Factors* factors;
 };
 
 // A server's rule on before.delta, and on the average of the rows in its place.
@@ -60,7 +72,7 @@ using SumPairs = void (*)(double* sums, double* room, std::span<const Row>, Chun
 // Functions named as in kernels.hpp, for one chunk.
 struct InstructionSet {
     std::string_view name;
-    std::size_t group_limit, run_limit;
+    std::size_t run_limit;
 
     void (*weighted_sum)(std::span<float> out, const Cohort&, Chunk, Scratch);
     void (*average_step)(std::span<float> out, std::span<const float> anchor, double lr,

@@ -46,12 +46,6 @@ class Ahead {
 template <std::size_t width>
 using PartAhead = Ahead<width / floats_per_line>;
 
-// Where a part of a row can be read: as it lies, else from `room`.
-const std::byte* place_of(Row row, Span part, std::size_t size, Room& room) {
-    const bool as_it_lies = row.element != Element::int8 && part.count == size;
-    return as_it_lies ? at(row, part.start) : room.copy(0, row, part, size);
-}
-
 // Widened to float64 for the squares, and made sortable.
 template <Element element, std::size_t width>
 void load_sortable(float* sorted, Lanes& squares, const std::byte* values) {
@@ -164,15 +158,24 @@ void write_mean(float* __restrict mean, const SortedRow<width>* rows, std::size_
     }
 }
 
+// The squares of the int8 rows, for the values of a scale.
+void measure_bytes(const Cohort& cohort, std::size_t start, Chunk chunk, Scratch scratch) {
+    alignas(line_bytes) float unread[tile_size];
+    const std::size_t count = std::min(chunk.stop - start, tile_size);
+    for (std::size_t k = 0; k < cohort.rows.size(); ++k) {
+        if (cohort.rows[k].element != Element::int8) continue;
+        add_scaled(unread, slice_of(cohort, {k, 1}, start, scratch), count);
+    }
+}
+
 template <std::size_t width>
-void trimmed_mean_in_parts(std::span<float> out, const Order& order, const Cohort& all, Chunk chunk,
-                           Scratch scratch) {
-    const Cohort cohort{all.rows, all.weights, all.groups, {width, 0}};
+void trimmed_mean_in_parts(std::span<float> out, const Order& order, const Cohort& cohort,
+                           Chunk chunk, Scratch scratch) {
     const std::size_t n = cohort.rows.size();
     Output output(out, chunk.start);
-    measure_chunk(cohort, chunk, scratch, [&](Span part) {
-        if (part.start % block_size == 0) {
-            measure_bytes(cohort, block_at(part.start, chunk), scratch.squares);
+    measure_chunk(cohort, chunk, scratch, width, [&](Span part) {
+        if (part.start % scale_group == 0) {
+            measure_bytes(cohort, part.start, chunk, scratch);
         }
         alignas(line_bytes) SortedRow<width> rows[sorted_rows_limit];
         for (std::size_t k = 0; k < n; ++k) {

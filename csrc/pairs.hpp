@@ -98,26 +98,6 @@ void add_all_pairs(double* sums, std::size_t n, const WideRow* wide, BlockAhead&
     });
 }
 
-template <Element element>
-void widen_block(double* wide, const std::byte* values) {
-    for (std::size_t j = 0; j < block_size; j += lane_count) {
-        store(wide + j, widen<element>(values + j * bytes_of(element)));
-    }
-}
-
-// Missing values at the end of a row are zero.
-void widen_block(double* wide, Row row, Span block) {
-    Room room;
-    const std::byte* values = place_of(row, block, block_size, room);
-    if (row.element == Element::float16) {
-        widen_block<Element::float16>(wide, values);
-    } else if (row.element == Element::bfloat16) {
-        widen_block<Element::bfloat16>(wide, values);
-    } else {
-        widen_block<Element::float32>(wide, values);
-    }
-}
-
 template <class Term>
 void sum_pairs(double* sums, double* room, std::span<const Row> rows, Chunk chunk) {
     auto* wide = reinterpret_cast<WideRow*>(room);
