@@ -21,7 +21,7 @@ from own_agents import MODELS, TOKENS, Agents, Size, with_adapter
 from rows import machine
 
 from llmagentos.lm.allocator import keep_freed_memory
-from llmagentos.lm.memory import agent_bytes, agents_within
+from llmagentos.lm.memory import demand_of
 from llmagentos.settings import CohortSettings, CorpusSettings, LocalSettings, RunSettings
 
 USUAL = Size(agents=16, steps=2, batch=1)
@@ -54,18 +54,23 @@ def measured(work: Callable[[], object]) -> tuple[float, float]:
 
 
 def point(model: str, size: Size, ways: Sequence[str]) -> Point:
-    """Seconds and peak of some ways, the group, and what the budget's rule expects of an agent."""
+    """Seconds and peak of some ways, the group, and what the budget's rule expects."""
     agents = Agents(with_adapter(MODELS[model][0](), size), size)
     settings = RunSettings(
         local=LocalSettings(steps=size.steps, batch=size.batch),
         corpus=CorpusSettings(max_tokens=TOKENS),
     )
-    each = agent_bytes(agents.single.bench, settings)
-    group = min(size.agents, agents_within(CohortSettings().memory_gb * 1e9, each))
+    demand = demand_of(agents.single.bench, settings)
+    group = min(size.agents, demand.agents_within(CohortSettings().memory_gb * 1e9))
     tasks, works = agents.tasks(), {}
     works["single"] = lambda: agents.one_by_one(tasks)
     works["cohort"] = lambda: agents.side_by_side(tasks, group)
-    found: Point = {"group": group, "each_mb": each / 1e6, "values": agents.layout.size}
+    found: Point = {
+        "group": group,
+        "each_mb": demand.agent / 1e6,
+        "group_mb": demand.of(group) / 1e6,
+        "values": agents.layout.size,
+    }
     _, found["before"] = measured(lambda: agents.single.update(tasks[0]))
     for way in ways:
         found[way], found[f"{way}_peak"] = measured(works[way])
@@ -120,8 +125,8 @@ def largest(threads: int) -> str:
         f"\n256 agents of SmolLM2-135M, r = 8 on q and v ({found['values']:,} values), one step of "
         f"1 x {TOKENS} tokens: {found['cohort']:.1f} s in groups of {found['group']:.0f}, peak "
         f"{found['cohort_peak']:.2f} GB, of which {found['before']:.2f} GB with one agent alone. "
-        f"The rule expects {found['each_mb']:.0f} MB of an agent, so "
-        f"{found['group'] * found['each_mb']:.0f} MB of a group; {added:.0f} MB were added, "
+        f"The rule expects {found['each_mb']:.0f} MB of an agent and, with the logits, "
+        f"{found['group_mb']:.0f} MB of a group at most; {added:.0f} MB were added, "
         f"{LARGEST.agents * found['values'] * 4 / 1e6:.0f} MB of them the updates of all agents."
     )
 

@@ -11,12 +11,16 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
-from own_agents import Agents, Size, loaded, with_adapter
 from safetensors.numpy import save_file
 
 from llmagentos import kernels
-from llmagentos.lm.allocator import keep_freed_memory
+from llmagentos.collection import without_collection
+
+with without_collection():
+    import torch
+    from own_agents import Agents, Size, loaded, with_adapter
+
+    from llmagentos.lm.allocator import keep_freed_memory
 
 
 def main() -> None:

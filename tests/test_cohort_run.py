@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from llmagentos.lm.lora import attach, layout_of
-from llmagentos.lm.memory import agent_bytes, agents_within, pass_bytes
+from llmagentos.lm.memory import HOLES, Demand, demand_of, pass_bytes
 from llmagentos.lm.models import load_base
 from llmagentos.lm.obstacle import obstacle
 from llmagentos.lm.precision import accelerator_for
@@ -106,14 +106,22 @@ def test_a_number_of_agents_overrides_the_budget():
     assert with_trainer(settings(agents=5), trainer()).cohort.agents == 5
 
 
-def test_a_budget_holds_what_every_agent_adds():
+def test_an_agent_takes_its_adapter_and_what_its_pass_keeps():
     training = trainer()
-    asked = replace(settings(), model=replace(settings().model, dtype="float32"))
+    layers = training.bench.model.config.num_hidden_layers
     kept = pass_bytes(training.bench, rows=2, tokens=64)
-    each = agent_bytes(training.bench, asked)
-    assert each == 24 * training.layout.size + kept
-    assert agents_within(4.5 * each, each) == 4
-    assert agents_within(1, each) == 1
+    demand = demand_of(training.bench, settings())
+    assert demand.agent == 24 * training.layout.size + kept + kept // layers + int(HOLES * kept)
+    assert demand.logits == 8 * 2 * 64 * training.bench.model.config.vocab_size
+
+
+@pytest.mark.parametrize("logits", [0, 3, 10**9])
+@pytest.mark.parametrize("budget", [0.5e9, 1e9, 1.2e9, 7e9])
+def test_a_budget_holds_its_agents_and_not_one_more(logits, budget):
+    demand = Demand(10**8, logits)
+    agents = demand.agents_within(budget)
+    assert demand.of(agents) <= budget < demand.of(agents + 1)
+    assert demand.agents_within(1) == 1
 
 
 def test_a_pass_keeps_what_its_layers_need_and_no_weights():
@@ -127,7 +135,7 @@ def test_a_pass_keeps_what_its_layers_need_and_no_weights():
 
 def test_a_pass_that_is_tried_changes_no_bit_of_the_training():
     training, fresh = trainer(dropout=0.2), trainer(dropout=0.2)
-    agent_bytes(training.bench, settings())
+    demand_of(training.bench, settings())
     ours, theirs = (each.update(fit_task(each.layout)) for each in (training, fresh))
     assert np.array_equal(ours.vectors["delta"], theirs.vectors["delta"])
 
@@ -136,7 +144,7 @@ def test_checkpointing_leaves_room_for_more_agents():
     training = trainer()
     plain = settings()
     again = replace(plain, local=replace(plain.local, gradient_checkpointing=True))
-    sizes = [agent_bytes(training.bench, each) for each in (plain, again)]
+    sizes = [demand_of(training.bench, each).agent for each in (plain, again)]
     assert sizes[1] < sizes[0]
 
 

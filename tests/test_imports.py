@@ -20,7 +20,7 @@ ROWS = [
     {"messages", "progress", "records", "state"},
     {"adapter", "codecs", "corpus", "kernels"},
     {"settings", "packages", "folders", "scaled", "store"},
-    {"fields", "files", "interrupts", "patience", "schema", "seeds"},
+    {"collection", "fields", "files", "interrupts", "patience", "schema", "seeds"},
     {"errors"},
 ]
 """From the top down: a module imports from its own package or from a lower row."""

@@ -13,7 +13,7 @@ from llmagentos.adapter import Adapter
 from llmagentos.errors import ModelError, SettingError
 from llmagentos.lm.cohort import CohortTrainer
 from llmagentos.lm.lora import adapter_config, attach, layout_of, load_vector
-from llmagentos.lm.memory import agent_bytes, pass_bytes
+from llmagentos.lm.memory import demand_of, pass_bytes
 from llmagentos.lm.models import base_hash, load_base
 from llmagentos.lm.obstacle import obstacle
 from llmagentos.lm.precision import accelerator_for
@@ -239,4 +239,4 @@ def test_layers_of_eight_bits_count_the_inputs_that_they_hold():
     assert found >= dense + 4 * 2 * 64 * inputs
     plain = RunSettings()
     again = replace(plain, local=replace(plain.local, gradient_checkpointing=True))
-    assert agent_bytes(ours.bench, again) == agent_bytes(ours.bench, plain)
+    assert demand_of(ours.bench, again) == demand_of(ours.bench, plain)

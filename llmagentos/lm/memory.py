@@ -1,5 +1,6 @@
 """What an agent takes of the memory while many train side by side."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,38 +10,64 @@ from torch.autograd.graph import saved_tensors_hooks
 from llmagentos.corpus import Row
 from llmagentos.lm.batches import Batch, collate
 from llmagentos.lm.dropout import share_of
+from llmagentos.lm.head import LARGEST_CHUNK
 from llmagentos.lm.quantized import eight_bit_layers
 from llmagentos.lm.workbench import Workbench
 from llmagentos.settings import RunSettings
 
 PER_VALUE = 4 * 6
 """Bytes for each value of a trained adapter: values, gradient, where it started, two moments, and
-the gradient of one backward pass."""
+the anchor or the linear term that some algorithms add. The gradient of one pass comes while what
+the pass keeps goes, and needs no place of its own."""
+
+PER_LOGIT = 4 * 2
+"""Bytes for each logit of a chunk: as the head gives it, and as its log softmax."""
+
+HOLES = 0.4
+"""Memory of the process that is lost between the tensors of a pass, for each byte that it keeps.
+
+glibc cuts an aligned block out of a larger one and gives the splinters to small blocks; so the hole
+that a block leaves is too narrow for the next of its size. Resident memory less live tensors was
+0.2 to 0.4 of what passes kept, for layers as wide as those of Llama, Qwen, SmolLM and GPT-2 (135M
+to 1B), and up to 0.6 for a model of 8M weights in groups of 0.5 GB and more.
+"""
 
 
-def agents_within(budget_bytes: float, each_bytes: int) -> int:
-    """How many agents that take so much train side by side in a budget; at least 1.
+@dataclass(frozen=True)
+class Demand:
+    """Bytes that agents side by side take at most, beyond the base model."""
 
-    The budget is for what every agent adds; the base model and the logits of a chunk are there
-    with one agent too.
-    """
-    return max(1, int(budget_bytes // each_bytes))
+    agent: int
+    """What every agent adds: its adapter, and what its longest pass keeps."""
+    logits: int
+    """Those of one agent's pass; a group has a chunk of them at most, see ``LARGEST_CHUNK``."""
+
+    def of(self, agents: int) -> int:
+        """What so many agents take."""
+        return agents * self.agent + min(agents * self.logits, PER_LOGIT * LARGEST_CHUNK)
+
+    def agents_within(self, budget_bytes: float) -> int:
+        """How many agents a budget holds; at least 1."""
+        with_chunk = (budget_bytes - PER_LOGIT * LARGEST_CHUNK) // self.agent
+        return max(1, int(with_chunk), int(budget_bytes // (self.agent + self.logits)))
 
 
-def agent_bytes(bench: Workbench, settings: RunSettings) -> int:
-    """What one more agent adds: its adapter, and what its longest pass keeps.
+def demand_of(bench: Workbench, settings: RunSettings) -> Demand:
+    """What agents of a run take, each with its adapter and its longest pass.
 
-    The pass is tried once and its tensors are counted, so the number is the same every time. With
-    gradient checkpointing a layer keeps its input, and one layer at a time all the rest; but layers
-    of eight bits hold most of it nevertheless, and are counted as without.
+    The pass is tried once and its tensors are counted, so the number is the same every time. The
+    backward pass has the gradients of a layer's tensors beside them. With gradient checkpointing a
+    layer keeps its input, and one layer at a time all the rest; but layers of eight bits hold most
+    of it nevertheless, and are counted as without.
     """
     rows, tokens = settings.local.batch, settings.corpus.max_tokens
-    kept, adapter = pass_bytes(bench, rows, tokens), bench.flat.vector
+    config, adapter = bench.score.causal.config.get_text_config(), bench.flat.vector
+    kept, layers = pass_bytes(bench, rows, tokens), config.num_hidden_layers
+    layer = kept // layers
     if settings.local.gradient_checkpointing and not eight_bit_layers(bench.model):
-        config = bench.score.causal.config.get_text_config()
-        inputs = rows * tokens * config.hidden_size * adapter.itemsize
-        kept = kept // config.num_hidden_layers + config.num_hidden_layers * inputs
-    return PER_VALUE * adapter.numel() + kept
+        kept = layers * rows * tokens * config.hidden_size * adapter.itemsize
+    each = PER_VALUE * adapter.numel() + kept + layer + int(HOLES * kept)
+    return Demand(each, PER_LOGIT * rows * tokens * config.vocab_size)
 
 
 def pass_bytes(bench: Workbench, rows: int, tokens: int) -> int:

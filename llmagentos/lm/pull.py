@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +18,8 @@ class Pull(NamedTuple):
     et al. 2020, arXiv:1812.06127, unless the task has another. ``linear`` is what SCAFFOLD and
     FedDyn add, if anything. It comes after the clipping, so that what they learn of an agent is
     its clipped gradient, and the part that leads to the others is not cut.
-    All are ``(d,)`` for one agent, and ``(n, d)``, a row each, for agents side by side.
+    All are ``(d,)`` for one agent, and ``(n, d)``, a row each, for agents side by side; an anchor
+    that is the start is one tensor with it.
     """
 
     start: Tensor
@@ -27,18 +29,18 @@ class Pull(NamedTuple):
     @classmethod
     def of(cls, task: Task, layout: Layout, device: torch.device) -> Self:
         """That of one agent, at the rank of the layout."""
-        linear, adapter = task.vectors.get("linear"), task.vectors["adapter"]
-        start, anchor = (
-            torch.tensor(refit(vector, task.layout, layout), device=device)
-            for vector in (adapter, task.vectors.get("anchor", adapter))
-        )
-        return cls(start, anchor, None if linear is None else torch.tensor(linear, device=device))
+        rows = cls.side_by_side([task], layout, device)
+        linear = None if rows.linear is None else rows.linear[0]
+        return cls(rows.start[0], rows.anchor[0], linear)
 
     @classmethod
     def side_by_side(cls, tasks: Sequence[Task], layout: Layout, device: torch.device) -> Self:
-        """Those of several agents, whose tasks all have a linear term or none."""
-        each = [cls.of(task, layout, torch.device("cpu")) for task in tasks]
-        linear = [pull.linear for pull in each if pull.linear is not None]
-        start = torch.stack([pull.start for pull in each]).to(device)
-        anchor = torch.stack([pull.anchor for pull in each]).to(device)
-        return cls(start, anchor, torch.stack(linear).to(device) if linear else None)
+        """Those of several agents, whose tasks all have an anchor or none, and so a linear term."""
+
+        def rows(name: str) -> Tensor:
+            found = [refit(task.vectors[name], task.layout, layout) for task in tasks]
+            return torch.from_numpy(np.stack(found)).to(device)
+
+        start, told = rows("adapter"), tasks[0].vectors
+        anchor = rows("anchor") if "anchor" in told else start
+        return cls(start, anchor, rows("linear") if "linear" in told else None)

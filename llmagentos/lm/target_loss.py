@@ -21,11 +21,7 @@ class TargetLoss(torch.autograd.Function):
         derivative = torch.empty_like(outputs)
         pieces = (torch.split(each, chunk) for each in (outputs, targets, nll, derivative))
         for states, answers, lost, slope in zip(*pieces, strict=True):
-            scores = torch.log_softmax(head(states).float(), dim=-1)
-            places = torch.arange(len(answers), device=answers.device), answers
-            lost.copy_(-scores[places])
-            scores.exp_()[places] -= 1
-            slope.copy_(scores.to(head.weight.dtype) @ head.weight)
+            _score(head, states, answers, lost, slope)
         ctx.save_for_backward(derivative)
         return nll
 
@@ -34,6 +30,15 @@ class TargetLoss(torch.autograd.Function):
         """The gradient of the outputs, ``(n, h)``, from that of the losses."""
         (derivative,) = ctx.saved_tensors
         return derivative * gradients[0][:, None].to(derivative.dtype), None, None, None
+
+
+def _score(head: nn.Linear, states: Tensor, answers: Tensor, lost: Tensor, slope: Tensor) -> None:
+    """Write the loss ``(n,)`` and its derivative ``(n, h)``; twice the logits live at most."""
+    scores = torch.log_softmax(head(states).float(), dim=-1)
+    places = torch.arange(len(answers), device=answers.device), answers
+    lost.copy_(-scores[places])
+    scores.exp_()[places] -= 1
+    slope.copy_(scores.to(head.weight.dtype) @ head.weight)
 
 
 def keeps_no_logits(head: nn.Module) -> bool:

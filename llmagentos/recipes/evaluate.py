@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from llmagentos.collection import without_collection
 from llmagentos.corpus import read_silos
 from llmagentos.files import write_durably
 from llmagentos.recipes.display import Display
@@ -80,7 +81,8 @@ def evaluate(words: Sequence[str]) -> None:
     examples = read_silos(asked.corpus, asked.seed)
     with Display() as display:
         # Importing torch takes seconds, which a wrong setting or corpus should not cost.
-        from llmagentos.recipes.measuring import measured  # noqa: PLC0415
+        with without_collection():
+            from llmagentos.recipes.measuring import measured  # noqa: PLC0415
 
         metrics = measured(_run_settings(asked), examples, asked.rows, display.track)
     if asked.json is not None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmagentos.collection import without_collection
 from llmagentos.errors import SettingError
 from llmagentos.recipes.display import Display
 from llmagentos.recipes.exits import exit_code
@@ -48,7 +49,8 @@ def export(words: Sequence[str]) -> None:
     """Check the words, then load, merge, save, and say how the model is loaded."""
     asked = read_asked(ExportSettings, "export", DESCRIPTION, words)
     # Importing torch takes seconds, which a wrong setting should not cost.
-    from llmagentos.lm.export import merge  # noqa: PLC0415
+    with without_collection():
+        from llmagentos.lm.export import merge  # noqa: PLC0415
 
     with Display() as display:
         display.line(f"merging {asked.adapter} into {asked.model.source}")

@@ -9,6 +9,7 @@ from typing import Literal
 from rich.table import Table
 from rich.text import Text
 
+from llmagentos.collection import without_collection
 from llmagentos.errors import SettingError
 from llmagentos.recipes.exits import exit_code
 from llmagentos.recipes.trained import check_adapter, read_asked
@@ -57,7 +58,8 @@ def generate(words: Sequence[str]) -> None:
     """Check the words, then load the model and print both answers."""
     asked = read_asked(GenerateSettings, "generate", DESCRIPTION, words)
     # Importing torch takes seconds, which a wrong setting should not cost.
-    from llmagentos.recipes.answering import both_answers  # noqa: PLC0415
+    with without_collection():
+        from llmagentos.recipes.answering import both_answers  # noqa: PLC0415
 
     corpus = CorpusSettings(template=asked.template)
     settings = RunSettings(seed=asked.seed, model=asked.model, corpus=corpus)

@@ -11,8 +11,7 @@ from rich.text import Text
 from llmagentos.aggregation import METHODS, aggregated
 from llmagentos.codecs import codec_of
 from llmagentos.corpus import heterogeneity
-from llmagentos.lm.head import LARGEST_CHUNK
-from llmagentos.lm.memory import agent_bytes
+from llmagentos.lm.memory import demand_of
 from llmagentos.lm.trainer import LoraTrainer
 from llmagentos.recipes.command import flat_settings
 from llmagentos.recipes.session import Session
@@ -66,19 +65,13 @@ def agents_in_round(session: Session) -> int:
 
 
 def memory_bytes(session: Session) -> int:
-    """A rough peak: libraries, weights, adapter and optimizer, activations and logits of a pass.
-
-    The layers' part as ``agent_bytes`` counts it, for every agent that trains side by side.
-    """
+    """A rough peak: libraries, weights, and what the agents that train side by side take."""
     settings = session.settings
-    config = session.base.model.config.get_text_config()
     weights = sum(p.numel() * p.element_size() for p in session.base.model.parameters())
-    tokens = settings.local.batch * settings.corpus.max_tokens
     beside = min(settings.cohort.agents or 1, agents_in_round(session))
-    logits: int = 2 * 4 * min(beside * tokens * config.vocab_size, LARGEST_CHUNK)
     trainer = session.trainer
     single = trainer if isinstance(trainer, LoraTrainer) else trainer.one_by_one
-    return LIBRARIES_BYTES + weights + beside * agent_bytes(single.bench, settings) + logits
+    return LIBRARIES_BYTES + weights + demand_of(single.bench, settings).of(beside)
 
 
 def _pairs(title: str, rows: Mapping[str, str]) -> Table:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llmagentos.lm.memory import agent_bytes, agents_within
+from llmagentos.lm.memory import demand_of
 from llmagentos.lm.model_adapter import adapter_settings
 from llmagentos.lm.models import choose_device, choose_dtype
 from llmagentos.lm.obstacle import obstacle
@@ -85,9 +85,8 @@ def with_trainer(settings: RunSettings, single: LoraTrainer) -> RunSettings:
     wanted = settings.trainer == "cohort" or (settings.trainer == "auto" and small)
     if against or not wanted:
         return replace(settings, trainer="single")
-    agents = settings.cohort.agents or agents_within(
-        settings.cohort.memory_gb * 1e9, agent_bytes(single.bench, settings)
-    )
+    budget_bytes = settings.cohort.memory_gb * 1e9
+    agents = settings.cohort.agents or demand_of(single.bench, settings).agents_within(budget_bytes)
     return replace(settings, trainer="cohort", cohort=replace(settings.cohort, agents=agents))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from llmagentos.agent import AgentSettings, Limits
+from llmagentos.collection import without_collection
 from llmagentos.corpus.own import ToExample, own_examples
 from llmagentos.errors import LLMAgentOSError, SettingError
 from llmagentos.recipes.cli import parse, parser_for, read_words
@@ -69,7 +70,8 @@ def _limits(limits: Limits) -> dict[str, object]:
 
 
 def _check(settings: AgentSettings, to_example: ToExample) -> None:
-    from llmagentos.recipes.checking import check  # noqa: PLC0415
+    with without_collection():
+        from llmagentos.recipes.checking import check  # noqa: PLC0415
 
     wrong = check(settings, to_example)
     if wrong:
@@ -79,7 +81,8 @@ def _check(settings: AgentSettings, to_example: ToExample) -> None:
 def _answer_once(settings: AgentSettings, to_example: ToExample) -> None:
     """Sealed bytes in, sealed bytes out: for whoever carries them by hand or by ssh."""
     examples = own_examples(settings.corpus, to_example)
-    from llmagentos.recipes.own_desk import open_desk  # noqa: PLC0415
+    with without_collection():
+        from llmagentos.recipes.own_desk import open_desk  # noqa: PLC0415
 
     with open_desk(settings, examples) as desk:
         sys.stdout.buffer.write(desk.answer(sys.stdin.buffer.read(desk.party.largest_bytes + 1)))
@@ -95,7 +98,9 @@ def _join(settings: AgentSettings, to_example: ToExample) -> None:
     from llmagentos.engines.flower.local import free_port  # noqa: PLC0415
     from llmagentos.engines.flower.node import Node  # noqa: PLC0415
     from llmagentos.engines.flower.node import serve as serve_node  # noqa: PLC0415
-    from llmagentos.recipes.own_desk import open_desk  # noqa: PLC0415
+
+    with without_collection():
+        from llmagentos.recipes.own_desk import open_desk  # noqa: PLC0415
 
     home = Path(settings.home) / "flower"
     home.mkdir(parents=True, exist_ok=True)

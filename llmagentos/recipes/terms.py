@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from llmagentos.collection import without_collection
 from llmagentos.errors import SettingError
 from llmagentos.files import write_durably
 from llmagentos.recipes.cli import parse, parser_for, read_words
@@ -46,8 +47,9 @@ def write(words: Sequence[str]) -> None:
 
 def terms_of(settings: RunSettings, coordinator: str) -> Terms:
     """The terms of a run; every ``auto`` in them is resolved on this machine."""
-    from llmagentos.lm.models import load_base  # noqa: PLC0415
-    from llmagentos.recipes.resolve import resolved  # noqa: PLC0415
+    with without_collection():
+        from llmagentos.lm.models import load_base  # noqa: PLC0415
+        from llmagentos.recipes.resolve import resolved  # noqa: PLC0415
 
     settings = resolved(settings)
     base = load_base(settings.model, settings.seed)

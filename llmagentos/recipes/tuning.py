@@ -7,6 +7,7 @@ import sys
 from collections.abc import Collection, Sequence
 
 from llmagentos.aggregation import check_aggregation
+from llmagentos.collection import without_collection
 from llmagentos.corpus import read_silos
 from llmagentos.recipes.command import Command, Recipe, read_command
 from llmagentos.recipes.display import Display
@@ -42,7 +43,8 @@ def tune(command: Command) -> None:
     check_agents(command.settings, examples)
     with Display(quiet=not first) as display:
         # Importing torch takes seconds, which a wrong setting or corpus should not cost.
-        from llmagentos.recipes.running import carry_out  # noqa: PLC0415
+        with without_collection():
+            from llmagentos.recipes.running import carry_out  # noqa: PLC0415
 
         carry_out(command, examples, display, first=first)
 

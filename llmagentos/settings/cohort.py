@@ -13,7 +13,7 @@ class CohortSettings:
     """Agents side by side; as many as ``memory_gb`` holds unless given. Recorded: it changes the
     last bits."""
     memory_gb: float = 2.0
-    """Memory for what the agents side by side keep, beyond the base model."""
+    """Memory for what the agents side by side take at most, beyond the base model."""
 
     def __post_init__(self) -> None:
         agents, memory = self.agents, self.memory_gb
