@@ -8,7 +8,7 @@
 namespace llmagentos {
 namespace {
 
-constexpr std::size_t sums_at_once = 16;
+constexpr std::size_t sums_at_once = 8;
 constexpr std::size_t pair_limit = 4;
 constexpr std::size_t run_limit = 16;
 
