@@ -13,16 +13,16 @@ constexpr std::size_t byte_sums = 8, byte_columns = byte_sums * floats_at_once;
 using ByteSums = Floats[byte_sums];
 static_assert(tile_size == scale_group && scale_group % byte_columns == 0);
 
-// The factors of a block.
+// The factors of a block. The scales that are asked for ahead may lie behind the row's last.
 void set_factors(Factors& factors, Row row, double weight, Span block) {
     static_assert(block_scales == lane_count);
     const std::byte* scales = row.scales + block.start / scale_group * sizeof(float);
+    __builtin_prefetch(scales + 2 * line_bytes);
     std::byte room[block_scales * sizeof(float)] = {};
     if (block.count < block_size) {
         std::memcpy(room, scales, (block.count + scale_group - 1) / scale_group * sizeof(float));
         scales = room;
     }
-    __builtin_prefetch(scales + 2 * line_bytes);
     const Eight zero = fill(0.0), scale = widen<Element::float32>(scales);
     store_floats(factors.of_values, add_exact(zero, fill(weight), scale));
     store(factors.of_squares, add_exact(zero, scale, scale));
