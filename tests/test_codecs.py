@@ -124,6 +124,19 @@ def test_int8_rounds_to_one_of_two_neighbours():
     assert 60 < sum(draw[2] for draw in draws) < 140
 
 
+class NextToOne:
+    """Draws the largest number below 1."""
+
+    def random(self, count):
+        return np.full(count, 1 - 2.0**-53)
+
+
+def test_int8_keeps_the_largest_value_in_its_range_whatever_is_drawn():
+    """127 + (1 - 2^-53) is 128 in float64, which is no byte; others may go a whole step up."""
+    parts = codec("int8").encode(np.array([127, -127, 3], np.float32), NextToOne())
+    assert parts["delta.q"].tolist() == [127, -126, 4]
+
+
 def test_values_beyond_float16_become_its_largest():
     vector = np.array([1e6, -1e6, 65504], np.float32)
     assert arrived("fp16", vector).tolist() == [65504, -65504, 65504]

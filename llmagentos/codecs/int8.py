@@ -32,7 +32,8 @@ def encode(vector: Vector, rng: np.random.Generator) -> Parts:
         piece = vector[start : start + PIECE].astype(np.float64)
         step = spread(scale, start, start + len(piece)).astype(np.float64)
         units = np.divide(piece, step, out=np.zeros_like(piece), where=(step > 0) & (step < np.inf))
-        q[start : start + PIECE] = np.floor(units + rng.random(len(piece)))
+        # a draw next to 1 rounds the sum up to the step beyond the last
+        q[start : start + PIECE] = np.minimum(np.floor(units + rng.random(len(piece))), LEVELS)
     return {"delta.q": q, "delta.scale": scale}
 
 
