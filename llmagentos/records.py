@@ -14,11 +14,14 @@ from llmagentos.store import Store
 PATIENCE_S = 1.0
 """How long a folder is waited for that another process looks into for a moment."""
 
+FULL = ("database or disk is full", "disk I/O error")
+"""What SQLite says where there is no room; the second of a quota, or the largest allowed file."""
+
 
 class Records:
     """What a journal is made of; ``files`` has the bodies, and a row is on the disk when it is in.
 
-    Raises ``JournalError`` when another process holds the folder or it cannot be written, and
+    Raises ``JournalError`` when another process holds the folder or it cannot be used, and
     ``DiskFull`` when there is no room.
     """
 
@@ -42,9 +45,9 @@ class Records:
         try:
             return self._rows.execute(statement, values)
         except sqlite3.Error as error:
-            if "disk" in str(error):
+            if any(words in str(error) for words in FULL):
                 raise DiskFull(f"{self.folder}: {error}; make room there") from error
-            raise JournalError(f"{self.folder} cannot be written: {error}") from error
+            raise JournalError(f"{self.folder} cannot be used: {error}") from error
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

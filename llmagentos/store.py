@@ -1,24 +1,32 @@
 """Files named by the hash of what they hold."""
 
+import errno
 import hashlib
 import mmap
+import resource
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from llmagentos.errors import Damaged
+from llmagentos.errors import Damaged, JournalError
 from llmagentos.files import made_durably, write_durably
+
+TOO_MANY = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+"""What the system says where no more files can be open or mapped."""
 
 
 class Store:
     """A folder of ``cas/<sha256>`` files: written once, never changed, mapped to be read.
 
     A file that another process has written is checked against its name before it is first used.
+    A mapped file is an open one, so this process may have as many open as its hard limit allows.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._sound: set[str] = set()
         folder.mkdir(parents=True, exist_ok=True)
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
     def put(self, body: bytes) -> str:
         """The hash under which ``body`` is on the disk."""
@@ -37,12 +45,12 @@ class Store:
     def map(self, name: str) -> memoryview:
         """The file as read-only mapped memory; pages are read when they are used.
 
-        Raises ``Damaged`` when it is lost or does not hold what its name says.
+        Raises ``Damaged`` when it is lost or does not hold what its name says, and ``JournalError``
+        when too many files are mapped.
         """
         path = self.folder / name
         try:
-            with path.open("rb") as file:
-                body = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            body = _mapped(path)
         except (OSError, ValueError) as error:
             raise Damaged(f"{path} cannot be read: {error}") from error
         if name not in self._sound and hashlib.sha256(body).hexdigest() != name:
@@ -61,6 +69,19 @@ class Store:
         for path in self.folder.iterdir():
             if path.name not in names:
                 path.unlink()
+
+
+def _mapped(path: Path) -> memoryview:
+    try:
+        with path.open("rb") as file:
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except OSError as error:
+        if error.errno not in TOO_MANY:
+            raise
+        raise JournalError(
+            f"{path}: {error.strerror}; a round maps the file of every agent that counts in it, so "
+            "raise `ulimit -n` (or LimitNOFILE of the service) above their number"
+        ) from error
 
 
 def _hash_of(path: Path) -> str:

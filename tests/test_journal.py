@@ -1,18 +1,22 @@
 """The journal: durable, locked, and the same bits after any kill."""
 
 import os
+import re
+import resource
 import signal
 import sqlite3
 
 import numpy as np
 import pytest
 
+from llmagentos.engines import InProcessEngine
 from llmagentos.errors import DiskFull, JournalError
 from llmagentos.federation import ask, play_round, run, task_for
 from llmagentos.journal import Journal
+from llmagentos.messages import Enrolled
 from llmagentos.strategies import fedadam
 from tests.crashing import armed, ended, final_bits, kills_survived
-from tests.quadratics import federation, first_state, layout_of_size
+from tests.quadratics import Quadratic, federation, first_state, layout_of_size
 
 
 def play(folder):
@@ -133,8 +137,6 @@ def test_a_lost_state_is_named(tmp_path, spoil):
 
 
 def test_a_full_disk_is_a_clear_error_and_the_run_goes_on_after_room_is_made(tmp_path):
-    import resource
-
     parts = federation(tmp_path / "full", strategy=fedadam())
     next(run(parts))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -149,6 +151,38 @@ def test_a_full_disk_is_a_clear_error_and_the_run_goes_on_after_room_is_made(tmp
     play(tmp_path / "full")
     play(tmp_path / "undisturbed")
     assert final_bits(tmp_path / "full") == final_bits(tmp_path / "undisturbed")
+
+
+NAMES = [f"agent{number:03}" for number in range(120)]
+
+
+def play_many(folder, soft, hard, told):
+    """A round of 120 agents in a process that may have so many files open."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    trainer = Quadratic(curvature=dict.fromkeys(NAMES, (1.0, 0.0)))
+    engine = InProcessEngine(trainer, dict.fromkeys(NAMES, Enrolled()))
+    try:
+        (report,) = run(federation(folder, engine=engine, rounds=1))
+        told.write_text(str(len(report.weights)))
+    except JournalError as error:
+        told.write_text(str(error))
+
+
+@pytest.mark.parametrize(
+    ("hard", "said"), [(1000, "^120$"), (90, "open files; a round maps.*ulim")]
+)
+def test_a_round_may_have_more_agents_than_a_process_has_files_at_first(tmp_path, hard, said):
+    assert ended(play_many, tmp_path / "run", 80, hard, tmp_path / "told") == 0
+    assert re.search(said, (tmp_path / "told").read_text())
+
+
+def test_a_database_that_is_damaged_is_not_taken_for_a_full_disk(tmp_path):
+    play(tmp_path)
+    path = tmp_path / "journal.sqlite"
+    body = path.read_bytes()
+    path.write_bytes(body[:4096] + b"Z" * (len(body) - 4096))
+    with pytest.raises(JournalError, match="disk image is malformed"), Journal(tmp_path) as journal:
+        journal.state()
 
 
 def test_ctrl_c_waits_for_the_entry(tmp_path, monkeypatch):
