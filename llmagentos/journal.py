@@ -269,7 +269,10 @@ class Journal:
         self._files.keep({name for (name,) in [*self._rows.execute(NEEDED), *bodies]})
 
     def _mend(self) -> None:
-        """After a crash: files that no row names go, and so do rows of lost files of this round."""
+        """After a crash: files that no row names go, and so do rows of lost files.
+
+        Of closed rounds only those rows that are still to be counted.
+        """
         rows = self._rows.execute(
             "SELECT rowid, round, body FROM answers WHERE body IS NOT NULL"
         ).fetchall()
@@ -277,8 +280,9 @@ class Journal:
             {name for (name,) in self._rows.execute(NEEDED)} | {name for *_, name in rows}
         )
         (open_round,) = self._rows.execute("SELECT max(round) FROM rounds").fetchone()
+        waiting = {place for (place,) in self._rows.execute("SELECT place FROM waiting")}
         for row, round_, name in rows:
-            if round_ >= (open_round or 0):
+            if round_ >= (open_round or 0) or row in waiting:
                 self._drop_if_lost(row, name)
 
     def _drop_if_lost(self, row: int, name: str) -> None:

@@ -114,6 +114,21 @@ def test_after_the_last_flush_those_at_work_are_waited_for_and_a_longer_run_take
     assert float(parts.journal.state().adapter.vector[0]) == xs[9]
 
 
+def test_an_update_that_is_lost_while_it_waits_is_asked_for_again(tmp_path):
+    parts = federation(tmp_path, strategy=fedasync(), engine=paced(tmp_path), rounds=9)
+    list(asynchrony.run(parts))
+    parts.journal.forget(updates=True)
+    rows = parts.journal._rows
+    ((waiting,),) = rows.execute("SELECT body FROM waiting").fetchall()
+    parts.journal.close()
+    (tmp_path / "cas" / waiting).unlink()
+    again = federation(tmp_path, strategy=fedasync(), engine=paced(tmp_path), rounds=10)
+    assert again.journal.open_tasks() == [("south", 1)]
+    assert [report.staleness for report in asynchrony.run(again)] == [{"north": 0}]
+    (south,) = again.journal.waiting()
+    assert (south.update.agent, south.update.round) == ("south", 1)
+
+
 def longer(parts, rounds):
     return replace(parts, plan=replace(parts.plan, rounds=rounds))
 
