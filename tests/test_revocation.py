@@ -125,6 +125,29 @@ def test_nobody_left_is_said(tmp_path):
         next(rounds)
 
 
+class Breaking(Homing):
+    def update(self, task):
+        if task.agent == "north":
+            raise RuntimeError("no text")
+        return super().update(task)
+
+
+def test_who_stopped_a_round_and_is_out_when_it_is_resumed_keeps_no_states(tmp_path):
+    parts = federation(tmp_path, "fp32", trainer=Breaking(), quorum=1.0)
+    with pytest.raises(QuorumError, match="'north': RuntimeError: no text"):
+        list(run(parts))
+    parts.journal.close()
+    parts = federation(tmp_path, "fp32", quorum=1.0, rounds=4)
+    parts.engine.roster = {name: ROSTER[name] for name in ("east", "south")}
+    kept, refused = [], []
+    for report in run(parts):
+        parts.journal.forget(updates=True)
+        kept.append(len(list((tmp_path / "cas").iterdir())))
+        refused.append(report.refused)
+    assert refused == [{"north": "it is asked no more"}, {}, {}, {}]
+    assert kept == [1] * 4
+
+
 class Deaf(InProcessEngine):
     """North is asked and never answers, until it is struck off."""
 

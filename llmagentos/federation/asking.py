@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from llmagentos.errors import Damaged, Refused
@@ -60,6 +61,17 @@ def ask(tasks: Sequence[Task], parts: Federation, enough: int | None = None) -> 
     with journal.together():
         for task in post.tasks.values():
             refuse(task, Refused(f"no answer {ended}"), journal)
+
+
+def dismiss(tasks: Sequence[Task], journal: Journal) -> None:
+    """Who was asked in the tasks' round before a resume, and is not among them, is refused.
+
+    So it is when an agent was revoked meanwhile; a task left open would keep the round's state.
+    """
+    wanted = {task.agent for task in tasks}
+    for agent, round_ in journal.open_tasks():
+        if round_ == tasks[0].round and agent not in wanted:
+            refuse(replace(tasks[0], agent=agent), Refused("it is asked no more"), journal)
 
 
 class Post:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from llmagentos import kernels
 from llmagentos.aggregation import product_error
 from llmagentos.errors import DivergedError
-from llmagentos.federation.asking import ask, task_for
+from llmagentos.federation.asking import ask, dismiss, task_for
 from llmagentos.federation.counting import awaited, decide, weighted
 from llmagentos.federation.parts import Federation
 from llmagentos.messages import Kind
@@ -33,6 +33,7 @@ def play_round(state: ServerState, parts: Federation) -> tuple[ServerState, Roun
     parts.engine.renew()
     rng = generator(parts.plan.seed, "cohort", state.round)
     tasks = [task_for(a, "fit", state, parts) for a in strategy.sample(parts.engine.roster, rng)]
+    dismiss(tasks, journal)
     ask(tasks, parts, awaited(len(tasks), parts))
     asked = {task.agent: task for task in tasks}
     members = decide(state.round, asked, parts)
