@@ -24,6 +24,12 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= LONGEST_TEXT and value.isprintable()
 
 
+def one_line(text: str) -> str:
+    """The text as ``is_text`` wants it: a blank for white space, ? for what cannot be printed."""
+    letters = " ".join(text.split())[:LONGEST_TEXT]
+    return "".join(letter if letter.isprintable() else "?" for letter in letters)
+
+
 def is_count(value: Any) -> bool:
     """Whether it is a whole number from 0 on that a float64 holds exactly."""
     return type(value) is int and 0 <= value <= LARGEST_COUNT

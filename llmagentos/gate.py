@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from math import inf, isfinite, nan
 from statistics import median
 
+import numpy as np
+
 from llmagentos import kernels
 from llmagentos.codecs import Row, asked_codec, codec_of, in_place, read_all
 from llmagentos.errors import Refused
@@ -14,6 +16,9 @@ log = logging.getLogger(__name__)
 
 LARGEST_SHARE = 10
 """A weight counts for at most this many times the median weight of its round."""
+
+LARGEST_METRIC = float(np.finfo(np.float32).max)
+"""Metrics are made in float32; sums of what is larger would leave the numbers."""
 
 
 def admit(answer: Update | Failure, task: Task, heaviest: float = inf) -> float:
@@ -28,10 +33,17 @@ def admit(answer: Update | Failure, task: Task, heaviest: float = inf) -> float:
             raise Refused(f"it answers {name} {said!r}, asked was {asked!r}")
     if isinstance(answer, Failure):
         raise Refused(answer.reason)
+    _check_metrics(answer)
     if task.kind == "fit":
         return _check_vectors(answer, task, heaviest)
     _check_loss(answer)
     return 0.0
+
+
+def _check_metrics(update: Update) -> None:
+    for name, value in update.metrics.items():
+        if abs(value) > LARGEST_METRIC:
+            raise Refused(f"its {name!r} is {value:g}, which is more than a float32 holds")
 
 
 def _check_vectors(update: Update, task: Task, heaviest: float) -> float:

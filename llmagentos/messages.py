@@ -1,6 +1,6 @@
 """All that travels between the server and the agents."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite, nan
 from typing import Any, Literal, get_args
@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from llmagentos.adapter import Layout, Vector
 from llmagentos.codecs import Parts, pack, unpack
 from llmagentos.errors import Damaged
-from llmagentos.fields import LONGEST_TEXT, fits, is_number, sane
+from llmagentos.fields import fits, is_number, is_text, one_line, sane
 
 Kind = Literal["fit", "evaluate", "measure"]
 """``fit`` trains; ``evaluate`` reads a few held-out rows, ``measure`` more of them."""
@@ -129,8 +129,7 @@ _FAILURE = ADDRESS | {"reason": str}
 def encode(message: Update | Failure) -> bytes:
     """The wire file of an answer; a number that is not finite travels as null."""
     if isinstance(message, Failure):
-        reason = " ".join(message.reason.split())[:LONGEST_TEXT]
-        return pack(vars(message) | {"reason": reason}, {})
+        return pack(vars(message) | {"reason": one_line(message.reason)}, {})
     fields = {name: getattr(message, name) for name in _UPDATE}
     fields["weight"] = _json_number(message.weight)
     fields["metrics"] = {name: _json_number(value) for name, value in message.metrics.items()}
@@ -152,10 +151,15 @@ def decode(body: Any) -> Update | Failure:
     known = sane(fields) and fields.get("kind") in KINDS
     if known and fits(fields, _FAILURE) and not vectors:
         return Failure(**fields)
-    if not known or not fits(fields, _UPDATE):
+    if not known or not fits(fields, _UPDATE) or not _named([*fields["metrics"], *vectors]):
         raise Damaged(f"not an answer: {ascii(fields)[:120]}")
     metrics = {name: _number(value) for name, value in fields.pop("metrics").items()}
     return Update(**fields, vectors=vectors, metrics=metrics)
+
+
+def _named(names: Iterable[str]) -> bool:
+    """Whether metrics or vectors are called by words that can be written to a log."""
+    return all(map(is_text, names))
 
 
 def _number(value: Any) -> float:

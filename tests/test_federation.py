@@ -123,6 +123,16 @@ BAD = {
     "round beyond counting": (reworded(round=2**63), "not an answer"),
     "kind that is no text": (reworded(kind="\ud800"), "not an answer"),
     "metric beyond counting": (reworded(metrics={"loss": 10**400}), "not a plain number"),
+    "metric beyond float32": (reworded(metrics={"loss": 1e300}), "its 'loss' is 1e+300"),
+    "metric that steers a terminal": (reworded(metrics={"\x1b[2J": 1.0}), "not an answer"),
+    "vector that steers a terminal": (
+        lambda body: pack(fields_of(body), {"\x1b[2J": np.ones(1, "f4")}),
+        "not an answer",
+    ),
+    "names without end": (
+        lambda body: pack(fields_of(body), dict.fromkeys(["a" * 4000, "b"], np.ones(1, "f4"))),
+        f"it holds {'a' * 120} where its codec sends delta",
+    ),
     "metric that is text": (reworded(metrics={"loss": "low"}), "not a plain number"),
     "NaN": (refilled([np.nan]), "1 of 1 values are not finite"),
     "infinite": (refilled([np.inf]), "1 of 1 values are not finite"),
@@ -215,13 +225,25 @@ def test_too_few_updates_stop_the_run_and_a_resume_asks_again(tmp_path):
 class Breaking(Quadratic):
     def update(self, task):
         if task.agent == "south":
-            raise MemoryError("no room for the batch")
+            raise MemoryError("\x1b[31mno room\n for the batch")
         return super().update(task)
 
 
 def test_an_agent_that_breaks_is_a_failure_and_the_round_goes_on(tmp_path):
     (report,) = run(federation(tmp_path, trainer=Breaking(), rounds=1))
-    assert report.refused == {"south": "MemoryError: no room for the batch"}
+    assert report.refused == {"south": "MemoryError: ?[31mno room for the batch"}
+
+
+class Exaggerating(Quadratic):
+    def evaluate(self, task):
+        return answer(task, metrics={"loss": 1.7e308})
+
+
+def test_losses_whose_sum_leaves_the_numbers_are_refused_and_the_round_closes(tmp_path):
+    parts = federation(tmp_path, trainer=Exaggerating(), rounds=1)
+    (report,) = run(parts)
+    assert (report.loss, report.agents) == (None, {})
+    assert list(parts.journal.refusals(1, "evaluate")) == ["north", "south"]
 
 
 def test_a_claim_of_a_million_examples_is_capped(tmp_path):

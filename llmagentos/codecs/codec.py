@@ -14,6 +14,9 @@ Vector = NDArray[np.float32]
 Parts = Mapping[str, NDArray[Any]]
 """1-D arrays by the names that they have in a wire file."""
 
+LONGEST_LIST = 120
+"""Letters of the names of parts that a refusal tells."""
+
 
 @dataclass(frozen=True)
 class Codec:
@@ -52,4 +55,4 @@ def take(parts: Parts, types: Mapping[str, tuple[DTypeLike, int]]) -> list[NDArr
 
 
 def _listed(names: Mapping[str, Any]) -> str:
-    return ", ".join(sorted(names)) or "nothing"
+    return ", ".join(sorted(names))[:LONGEST_LIST] or "nothing"
