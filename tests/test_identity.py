@@ -145,6 +145,18 @@ def test_a_roster_is_read_as_it_was_written(tmp_path):
 KEY = name_of(NORTH)
 
 
+@pytest.mark.parametrize("written", [KEY.upper(), f"{KEY[:32]} {KEY[32:]}"])
+def test_a_key_may_be_written_in_capitals_or_with_blanks(tmp_path, written):
+    line = f"north: {{key: {written}, examples: 1, tokens: 1}}\n"
+    (tmp_path / "roster.yaml").write_text(line)
+    assert read_roster(tmp_path / "roster.yaml")["north"].key == KEY
+    (tmp_path / "roster.yaml").write_text(
+        line + line.replace("north", "south").replace(written, KEY)
+    )
+    with pytest.raises(SettingError, match="'north' and 'south' have the same key"):
+        read_roster(tmp_path / "roster.yaml")
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

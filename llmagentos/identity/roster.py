@@ -11,7 +11,7 @@ import yaml
 from llmagentos.errors import SettingError
 from llmagentos.fields import is_number, is_text
 from llmagentos.files import write_durably
-from llmagentos.identity.keys import key_of
+from llmagentos.identity.keys import key_of, name_of
 from llmagentos.messages import Enrolled
 
 log = logging.getLogger(__name__)
@@ -117,19 +117,19 @@ def _member(where: str, name: Any, said: Any) -> Member:
         raise SettingError(f"{where}: a name is text; put it in quotes")
     if not isinstance(said, dict) or not set(said) <= set(Member.__dataclass_fields__):
         raise SettingError(f"{where}: has key, examples, tokens and revoked, not {said!r}")
-    key_of(said.get("key", ""))
+    key = name_of(key_of(said.get("key", "")))
     for count in ("examples", "tokens"):
         if not is_number(said.get(count)) or said[count] <= 0:
             raise SettingError(f"{where}: {count}={said.get(count)!r}: needs a number above 0")
     if not isinstance(said.get("revoked", False), bool):
         raise SettingError(f"{where}: revoked={said['revoked']!r}: needs true or false")
-    return Member(**said)
+    return Member(**said | {"key": key})
 
 
 def _check_distinct(path: Path, members: Mapping[str, Member]) -> None:
     """Two names for one key would let one agent count twice."""
     owners: dict[str, str] = {}
     for name, member in members.items():
-        other = owners.setdefault(member.key.lower(), name)
+        other = owners.setdefault(member.key, name)
         if other != name:
             raise SettingError(f"roster {path}: {other!r} and {name!r} have the same key")
