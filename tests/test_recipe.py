@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,11 @@ import pytest
 from safetensors.numpy import load_file
 
 from llmagentos.codecs import unpack
+from llmagentos.federation import measure
 from llmagentos.journal import Journal
+from llmagentos.messages import answer
 from tests.crashing import exit_code_of, tune
+from tests.quadratics import ROSTER, Quadratic, federation
 
 SMOKE = str(Path(__file__).parent.parent / "recipes" / "smoke.yaml")
 QUICK = ["--config", SMOKE, "--threads", "1", "--local.steps", "2", "--evaluation.final_rows", "4"]
@@ -239,6 +243,30 @@ def test_comparison_trains_every_agent_alone_and_all_text_together(tmp_path):
     assert compared["local"].keys() == compared["central"].keys() == agents
     assert all(row.keys() == agents for row in compared["local"].values())
     assert compared["local"]["bank"]["bank"] != compared["local"]["city"]["bank"]
+
+
+def test_a_comparison_trains_as_much_as_the_agents_of_the_run(tmp_path):
+    """Two of four agents in each of two rounds: everybody trains once, in the mean."""
+    more = ["--compare", "--server.fraction", "0.5", "--local.keep_moments", "true"]
+    assert exit_code_of(tune, words_for(tmp_path, *more)) == 0
+    compared = sorted((tmp_path / "run" / "compare").iterdir())
+    assert len(compared) == 5
+    for folder in compared:
+        with Journal(folder) as journal:
+            assert len(journal.reports()) == 1
+
+
+def test_numbers_that_are_none_are_in_no_file(tmp_path):
+    from llmagentos.recipes.publishing import measured
+
+    class Hollow(Quadratic):
+        def evaluate(self, task):
+            return answer(task, metrics={"loss": 1.5, "accuracy": np.nan, "tokens": 3.0})
+
+    parts = federation(tmp_path, trainer=Hollow(), fit={})
+    parts = replace(parts, plan=replace(parts.plan, settings={"measure": {}}))
+    measure("measure", parts.journal.state(), parts)
+    assert measured(parts.journal, 0) == {name: {"loss": 1.5, "tokens": 3.0} for name in ROSTER}
 
 
 def test_a_run_starts_from_an_adapter_that_another_left(undisturbed, tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from llmagentos.engines import InProcessEngine, Trainer
+from llmagentos.engines.keeping import KeepingTrainer
 from llmagentos.federation import Federation, measure, run
 from llmagentos.journal import Journal
 from llmagentos.recipes.session import CENTRAL, Session, enrolled, plan_of
@@ -29,7 +30,7 @@ def compare(session: Session, trainer: Trainer, folder: Path) -> dict[str, Any]:
 def local_only(session: Session, trainer: Trainer, folder: Path) -> dict[str, Losses]:
     """Held-out losses by silo of every agent's own adapter.
 
-    It trains the steps of the run, or those of the mean agent where there are no common rounds.
+    It trains the steps of the run's mean agent.
     """
     settings = budget(session)
     return {
@@ -39,7 +40,7 @@ def local_only(session: Session, trainer: Trainer, folder: Path) -> dict[str, Lo
 
 
 def central(session: Session, trainer: Trainer, folder: Path) -> Losses:
-    """Held-out losses by silo of one adapter that trains as many steps as all agents together."""
+    """Held-out losses by silo of one adapter that trains the steps of all agents together."""
     settings = budget(session)
     steps = sum(settings.local.steps_of(silo.name) for silo in session.silos)
     pooled = replace(settings, local=replace(settings.local, steps=steps))
@@ -49,17 +50,21 @@ def central(session: Session, trainer: Trainer, folder: Path) -> Losses:
 def budget(session: Session) -> RunSettings:
     """What one agent of the run does alone.
 
-    Nothing is coded, as nothing would travel, and nobody has a second adapter.
+    It trains as many rounds as the mean agent of the run, over which its learning rate takes the
+    course that it has in the run. Nothing is coded, as nothing would travel, and nobody has a
+    second adapter.
     """
-    updates = session.settings.server.updates(len(session.silos)) / len(session.silos)
-    rounds = session.settings.rounds
+    settings = session.settings
+    share = settings.server.updates(len(session.silos)) / len(session.silos)
+    rounds, horizon = settings.rounds, settings.schedule_rounds or settings.rounds
     return replace(
-        session.settings,
-        rounds=max(1, round(rounds * updates)) if session.settings.server.asynchronous else rounds,
-        local=replace(session.settings.local, mu=0.0),
+        settings,
+        rounds=max(1, round(rounds * share)),
+        schedule_rounds=max(1, round(horizon * share)),
+        local=replace(settings.local, mu=0.0),
         codec=CodecSettings(),
         personal=PersonalSettings(),
-        evaluation=replace(session.settings.evaluation, rows=0),
+        evaluation=replace(settings.evaluation, rows=0),
     )
 
 
@@ -70,7 +75,8 @@ def alone(
     with Journal(folder) as journal:
         run_id = journal.begin(session.layout, session.facts, session.first_state)
         plan = plan_of(settings, run_id)
-        engine = InProcessEngine(trainer, {agent: enrolled(session.trainer.silos[agent])})
+        remembering = KeepingTrainer(trainer, folder / "agents")
+        engine = InProcessEngine(remembering, {agent: enrolled(session.trainer.silos[agent])})
         parts = Federation(fedavg(), engine, journal, plan)
         for _ in run(parts):
             journal.forget(updates=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,11 @@ def card_facts(place: Path, journal: Journal, session: Session) -> dict[str, Any
 
 
 def measured(journal: Journal, rounds: int) -> Metrics:
-    """Held-out metrics by agent after some rounds, where they were measured."""
+    """Held-out metrics by agent after some rounds, where they were measured and are numbers."""
     answers = journal.answers(rounds, "measure")
-    return {answer.update.agent: answer.update.metrics for answer in answers}
+    return {answer.update.agent: finite(answer.update.metrics) for answer in answers}
+
+
+def finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Those of an agent's metrics that JSON has a form for."""
+    return {name: value for name, value in metrics.items() if isfinite(value)}
