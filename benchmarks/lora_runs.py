@@ -10,13 +10,13 @@ from typing import Any
 from lora_cells import Cell, Found
 from lora_plan import Contender, Size
 
-from llmagentos.adapter import Vector
 from llmagentos.aggregation import METHODS, aggregated, chapters, joined
 from llmagentos.corpus import read_silos
 from llmagentos.engines import InProcessEngine, with_memory
 from llmagentos.errors import LLMAgentOSError
 from llmagentos.federation import Federation, run, task_for
 from llmagentos.journal import Journal
+from llmagentos.layout import Vector
 from llmagentos.messages import Task
 from llmagentos.recipes.comparing import central, local_only
 from llmagentos.recipes.own_folders import OWN, SHARED, adapters_of

@@ -25,8 +25,9 @@ import numpy as np
 from rows import machine, spread
 
 from llmagentos import kernels
-from llmagentos.adapter import Adapter, Layout
+from llmagentos.adapter import Adapter
 from llmagentos.journal import Journal
+from llmagentos.layout import Layout
 from llmagentos.lm.allocator import keep_freed_memory
 from llmagentos.messages import Task, answer, encode
 from llmagentos.state import ServerState

@@ -11,8 +11,9 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from llmagentos.adapter import Vector, initial_vector
+from llmagentos.adapter import initial_vector
 from llmagentos.corpus import Row, Silo
+from llmagentos.layout import Vector
 from llmagentos.lm.cohort import CohortTrainer
 from llmagentos.lm.lora import attach, layout_of
 from llmagentos.lm.models import Base, load_base

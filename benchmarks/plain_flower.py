@@ -17,7 +17,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 from wire import RESULT, told_work
 
-from llmagentos.adapter import Layout, Vector
+from llmagentos.layout import Layout, Vector
 from llmagentos.messages import Task
 
 client, server = ClientApp(), ServerApp()

@@ -10,13 +10,14 @@ from typing import Protocol
 import numpy as np
 from rows import PIECES
 
-from llmagentos.adapter import Adapter, Layout
+from llmagentos.adapter import Adapter
 from llmagentos.agent import AgentJournal, Desk, Limits, Party
 from llmagentos.agent.desk import largest_task
 from llmagentos.engines import Trainer, with_memory
 from llmagentos.engines.carrier import Answer
 from llmagentos.federation import Plan
 from llmagentos.identity import key_of, read_key
+from llmagentos.layout import Layout
 from llmagentos.messages import Enrolled, Task, Update, answer
 from llmagentos.seeds import generator
 from llmagentos.settings import (

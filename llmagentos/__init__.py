@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llmagentos.adapter import Adapter, Layout
+    from llmagentos.adapter import Adapter
     from llmagentos.agent import Limits
     from llmagentos.api import FederatedLearning
     from llmagentos.corpus.example import Example
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Refused,
         SettingError,
     )
+    from llmagentos.layout import Layout
     from llmagentos.recipes.serving import Organisation, serve
     from llmagentos.settings import RunSettings, ServerSettings
 
@@ -52,7 +53,7 @@ __all__ = [
 
 _HOMES = {
     "Adapter": "llmagentos.adapter",
-    "Layout": "llmagentos.adapter",
+    "Layout": "llmagentos.layout",
     "Example": "llmagentos.corpus.example",
     "FederatedLearning": "llmagentos.api",
     "Limits": "llmagentos.agent",

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmagentos.adapter import Layout
 from llmagentos.codecs import pack_file, unpack
 from llmagentos.errors import Damaged, JournalError
 from llmagentos.interrupts import unbroken
+from llmagentos.layout import Layout
 from llmagentos.messages import Failure, Kind, Task, Update, decode
 from llmagentos.records import Records
 from llmagentos.schema import NEEDED, SCHEMA

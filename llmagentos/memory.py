@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from llmagentos.adapter import Vector
 from llmagentos.codecs import pack, unpack
 from llmagentos.errors import Damaged, JournalError
 from llmagentos.files import make_folder, write_durably
+from llmagentos.layout import Vector
 from llmagentos.messages import Task
 
 log = logging.getLogger(__name__)

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from math import isfinite, nan
 from typing import Any, Literal, get_args
 
-from llmagentos.adapter import Layout, Vector
 from llmagentos.codecs import Parts, pack, unpack
 from llmagentos.errors import Damaged
 from llmagentos.fields import fits, is_number, is_text, one_line, sane
+from llmagentos.layout import Layout, Vector
 
 Kind = Literal["fit", "evaluate", "measure"]
 """``fit`` trains; ``evaluate`` reads a few held-out rows, ``measure`` more of them."""

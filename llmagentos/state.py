@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from llmagentos.adapter import Adapter, Layout, Vector
+from llmagentos.adapter import Adapter
+from llmagentos.layout import Layout, Vector
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from llmagentos.adapter import Layout, LoraPair
 from llmagentos.codecs import pack, unpack
 from llmagentos.errors import Damaged
 from llmagentos.fields import fits, is_count, is_number, is_text, sane
+from llmagentos.layout import Layout, LoraPair
 from llmagentos.messages import ADDRESS, KINDS, Task
 
 _TASK = ADDRESS | {"layout": dict, "seed": int, "settings": dict}

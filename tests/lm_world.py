@@ -8,8 +8,8 @@ import torch
 from accelerate import Accelerator
 from peft import PeftModel
 
-from llmagentos.adapter import Layout, Vector
 from llmagentos.corpus import Row, Silo
+from llmagentos.layout import Layout, Vector
 from llmagentos.lm.lora import attach, layout_of
 from llmagentos.lm.models import load_base
 from llmagentos.lm.precision import accelerator_for

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from llmagentos.adapter import Adapter, Layout, LoraPair, initial_vector
+from llmagentos.adapter import Adapter, initial_vector
 from llmagentos.aggregation import aggregated
 from llmagentos.engines import InProcessEngine, with_memory
 from llmagentos.federation import Federation, Plan, run
 from llmagentos.journal import Journal
+from llmagentos.layout import Layout, LoraPair
 from llmagentos.messages import Enrolled, answer
 from llmagentos.seeds import generator
 from llmagentos.settings import CodecSettings, LoraSettings, RunSettings

@@ -6,10 +6,11 @@ from random import Random
 
 import numpy as np
 
-from llmagentos.adapter import Adapter, Layout
+from llmagentos.adapter import Adapter
 from llmagentos.engines import InProcessEngine, Reply, with_memory
 from llmagentos.federation import Federation, Plan
 from llmagentos.journal import Journal
+from llmagentos.layout import Layout
 from llmagentos.messages import Enrolled, Task, Update, answer
 from llmagentos.state import ServerState
 from llmagentos.strategies import fedavg

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from llmagentos.adapter import Adapter, Layout, LoraPair
+from llmagentos.adapter import Adapter
 from llmagentos.codecs import pack, pack_file, unpack
 from llmagentos.errors import Damaged, Refused
+from llmagentos.layout import Layout, LoraPair
 from llmagentos.messages import Failure, Update, decode, encode
 
 VECTORS = hnp.arrays(np.float32, st.integers(0, 40), elements=st.floats(width=32))

@@ -19,7 +19,7 @@ ROWS = [
     {"strategies", "gate", "identity", "journal", "memory", "lm", "publish", "report", "tasks"},
     {"messages", "progress", "records", "state"},
     {"adapter", "codecs", "corpus", "kernels"},
-    {"settings", "packages", "folders", "scaled", "store"},
+    {"settings", "packages", "folders", "layout", "scaled", "store"},
     {"collection", "fields", "files", "interrupts", "patience", "schema", "seeds"},
     {"errors"},
 ]

@@ -7,8 +7,9 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 
-from llmagentos.adapter import Layout, initial_vector
+from llmagentos.adapter import initial_vector
 from llmagentos.errors import SettingError
+from llmagentos.layout import Layout
 from llmagentos.lm.lora import (
     adapter_config,
     attach,

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llmagentos.adapter import Vector
 from llmagentos.engines import CorrectingTrainer
+from llmagentos.layout import Vector
 from llmagentos.lm.cohort import CohortTrainer
 from llmagentos.lm.schedule import step_weight
 from llmagentos.messages import Task, Update

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmagentos.adapter import Layout, LoraPair
 from llmagentos.codecs import pack
 from llmagentos.errors import Damaged
+from llmagentos.layout import Layout, LoraPair
 from llmagentos.messages import Task
 from llmagentos.tasks import decode_task, encode_task
 

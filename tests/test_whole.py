@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from llmagentos.adapter import Layout
 from llmagentos.aggregation import METHODS, chapters, grown, in_one, joined
 from llmagentos.aggregation.residual import factors_of
 from llmagentos.errors import SettingError
 from llmagentos.federation import run
+from llmagentos.layout import Layout
 from llmagentos.memory import AgentMemory, folder_name
 from llmagentos.settings import LoraSettings, PersonalSettings, RunSettings
 from tests.lora_world import (

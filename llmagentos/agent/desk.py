@@ -5,7 +5,6 @@ import time
 from dataclasses import dataclass, replace
 from threading import Lock
 
-from llmagentos.adapter import Layout
 from llmagentos.agent.journal import AgentJournal
 from llmagentos.agent.limits import Limits, check_limits
 from llmagentos.codecs.container import LARGEST_HEADER_BYTES
@@ -13,6 +12,7 @@ from llmagentos.engines import Trainer
 from llmagentos.errors import Damaged, LLMAgentOSError, Refused
 from llmagentos.identity import Header, PrivateKey, PublicKey, Sealed, name_of, open_sealed, seal
 from llmagentos.identity.envelope import LARGEST_HEADER_BYTES as LARGEST_ENVELOPE_BYTES
+from llmagentos.layout import Layout
 from llmagentos.messages import ADDRESS, Task, Update, decode, encode, failure
 from llmagentos.tasks import decode_task
 

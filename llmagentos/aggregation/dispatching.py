@@ -4,9 +4,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmagentos.adapter import Layout, Part, Vector, refit
+from llmagentos.adapter import refit
 from llmagentos.aggregation.methods import Method
 from llmagentos.aggregation.residual import chapters, made_in
+from llmagentos.layout import Layout, Part, Vector
 from llmagentos.state import ServerState
 from llmagentos.strategies import Dispatch
 

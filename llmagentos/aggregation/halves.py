@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from llmagentos.adapter import Adapter, Part, Vector
+from llmagentos.adapter import Adapter
 from llmagentos.aggregation.methods import Method
+from llmagentos.layout import Part, Vector
 from llmagentos.state import ServerState
 from llmagentos.strategies import Step, Strategy
 

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from llmagentos.adapter import LoraPair, Part, Vector
 from llmagentos.aggregation.factors import Factors, factors
 from llmagentos.codecs import Row
+from llmagentos.layout import LoraPair, Part, Vector
 from llmagentos.state import ServerState
 from llmagentos.strategies import Step
 

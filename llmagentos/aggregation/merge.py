@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from llmagentos.adapter import Vector, initial_vector
+from llmagentos.adapter import initial_vector
 from llmagentos.aggregation.locals import local_layers
 from llmagentos.aggregation.methods import Method
 from llmagentos.aggregation.residual import chapters, extended, factors_of, rank_of, vector_of
 from llmagentos.aggregation.rules import Merged, Rule, hetlora_shares
+from llmagentos.layout import Vector
 from llmagentos.state import ServerState
 from llmagentos.strategies import Step
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from llmagentos.adapter import Layout, Part
 from llmagentos.aggregation.rules import Rule, averaged, fedex, fedsvd, flexlora, flora, lora_fair
+from llmagentos.layout import Layout, Part
 
 Exact = Literal["exact", "the best of its rank", "closer", "inexact", "personal"]
 

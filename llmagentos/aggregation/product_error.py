@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from llmagentos.adapter import Layout
 from llmagentos.aggregation.factors import Factors, difference, norm, summed
 from llmagentos.aggregation.locals import local_layers
 from llmagentos.aggregation.residual import chapters, factors_of, joined
+from llmagentos.layout import Layout
 from llmagentos.messages import Task
 from llmagentos.state import ServerState
 from llmagentos.strategies import Step

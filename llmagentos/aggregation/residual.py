@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from llmagentos.adapter import Adapter, Layout, Vector
+from llmagentos.adapter import Adapter
 from llmagentos.aggregation.factors import Factors, factors, rescaled, summed, truncated
+from llmagentos.layout import Layout, Vector
 from llmagentos.state import ServerState
 
 PREFIX = "residual."

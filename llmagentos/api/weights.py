@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from llmagentos.adapter import Layout, Vector
 from llmagentos.errors import SettingError
+from llmagentos.layout import Layout, Vector
 
 
 class ModelWeights:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from llmagentos.adapter import Vector
 from llmagentos.engines.corrections import CORRECTIONS
 from llmagentos.engines.engine import Trainer
 from llmagentos.engines.wrapping import fitted
 from llmagentos.errors import JournalError
+from llmagentos.layout import Vector
 from llmagentos.memory import AgentMemory, folder_name
 from llmagentos.messages import Task, Update
 

@@ -8,7 +8,7 @@ trained and x the one that was dispatched. FedProx has mu alone. SCAFFOLD and Fe
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from llmagentos.adapter import Vector
+from llmagentos.layout import Vector
 from llmagentos.messages import Task, Update
 
 

@@ -7,8 +7,9 @@ trainer answers. All vectors are ``(d,)`` float32 in the layout of the task but 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from llmagentos.adapter import Vector, initial_vector
+from llmagentos.adapter import initial_vector
 from llmagentos.aggregation import joined
+from llmagentos.layout import Vector
 from llmagentos.messages import Task
 from llmagentos.settings.personal import asked_personal
 

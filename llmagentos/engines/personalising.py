@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from llmagentos.adapter import Vector
 from llmagentos.engines.engine import Trainer
 from llmagentos.engines.personal import first_own, training_own, with_own
+from llmagentos.layout import Vector
 from llmagentos.memory import AgentMemory, folder_name
 from llmagentos.messages import Task, Update
 from llmagentos.settings.personal import asked_personal

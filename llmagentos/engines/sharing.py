@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from llmagentos.adapter import Part, Vector
 from llmagentos.aggregation import chapters, joined
 from llmagentos.engines.engine import Trainer
 from llmagentos.engines.wrapping import fitted
 from llmagentos.errors import SettingError
+from llmagentos.layout import Part, Vector
 from llmagentos.memory import AgentMemory, folder_name
 from llmagentos.messages import Task, Update
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from llmagentos import kernels
-from llmagentos.adapter import Vector
 from llmagentos.engines.engine import Trainer
 from llmagentos.engines.wrapping import fitted
 from llmagentos.errors import Refused
 from llmagentos.files import make_folder, write_secret
+from llmagentos.layout import Vector
 from llmagentos.memory import folder_name
 from llmagentos.messages import Task, Update
 from llmagentos.settings import PrivacySettings

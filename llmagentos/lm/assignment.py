@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
-from llmagentos.adapter import Layout, Vector
 from llmagentos.corpus import Silo
 from llmagentos.errors import SettingError
+from llmagentos.layout import Layout, Vector
 from llmagentos.lm.batches import target_tokens
 from llmagentos.lm.schedule import Step, learning_rate, row_order, step_weight, steps_of_round
 from llmagentos.messages import Task, Update, answer

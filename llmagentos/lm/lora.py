@@ -12,8 +12,9 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from llmagentos.adapter import Layout, LoraPair, Vector, initial_vector
+from llmagentos.adapter import initial_vector
 from llmagentos.errors import SettingError
+from llmagentos.layout import Layout, LoraPair, Vector
 from llmagentos.lm.layers import Layers, embeddings, layers_called, linear_layers
 from llmagentos.lm.models import Base
 from llmagentos.lm.quantized import whole_kind

@@ -10,8 +10,8 @@ from peft import LoraConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from llmagentos.adapter import Layout, Vector
 from llmagentos.errors import SettingError
+from llmagentos.layout import Layout, Vector
 from llmagentos.settings import LoraSettings
 
 READ = {

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from llmagentos.adapter import Layout, Vector, refit
+from llmagentos.adapter import refit
+from llmagentos.layout import Layout, Vector
 from llmagentos.messages import MOMENTS, Task
 
 MEANS = {"exp_avg": f"{MOMENTS}.m", "exp_avg_sq": f"{MOMENTS}.v"}

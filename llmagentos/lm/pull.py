@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmagentos.adapter import Layout, refit
+from llmagentos.adapter import refit
+from llmagentos.layout import Layout
 from llmagentos.messages import Task
 
 

@@ -8,7 +8,8 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from llmagentos.adapter import Layout, Vector, refit
+from llmagentos.adapter import refit
+from llmagentos.layout import Layout, Vector
 from llmagentos.lm.stacked import lora_layers
 from llmagentos.messages import Task
 

@@ -9,7 +9,7 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
-from llmagentos.adapter import Layout
+from llmagentos.layout import Layout
 from llmagentos.lm.lora import ADAPTER
 
 Forward = Callable[[Tensor], Tensor]

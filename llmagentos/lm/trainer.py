@@ -8,8 +8,9 @@ import torch
 from accelerate import Accelerator
 from peft import PeftModel
 
-from llmagentos.adapter import Layout, refit
+from llmagentos.adapter import refit
 from llmagentos.corpus import Silo
+from llmagentos.layout import Layout
 from llmagentos.lm.assignment import Assignment, assigned, check_layout, silo_of
 from llmagentos.lm.evaluate import evaluate
 from llmagentos.lm.moments import left_by, take_up

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import PartialState
 
-from llmagentos.adapter import Adapter, Layout, Vector
+from llmagentos.adapter import Adapter
 from llmagentos.corpus import Example, Silo, tokenize_silos
 from llmagentos.federation import Plan
+from llmagentos.layout import Layout, Vector
 from llmagentos.lm.allocator import keep_freed_memory
 from llmagentos.lm.batches import target_tokens
 from llmagentos.lm.cohort import CohortTrainer

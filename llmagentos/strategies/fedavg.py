@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from llmagentos.adapter import Vector
+from llmagentos.layout import Vector
 from llmagentos.messages import Roster
 from llmagentos.state import ServerState
 from llmagentos.strategies.step import Step, Strategy

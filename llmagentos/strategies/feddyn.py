@@ -7,7 +7,7 @@ its own f_i there: so all agents agree where the mean is at its minimum. The age
 
 from dataclasses import replace
 
-from llmagentos.adapter import Vector
+from llmagentos.layout import Vector
 from llmagentos.state import ServerState
 from llmagentos.strategies.fedavg import fedavg
 from llmagentos.strategies.step import Step, Strategy

@@ -7,7 +7,7 @@ half is in ``engines/corrections.py``.
 
 from dataclasses import replace
 
-from llmagentos.adapter import Vector
+from llmagentos.layout import Vector
 from llmagentos.state import ServerState
 from llmagentos.strategies.fedavg import fedavg
 from llmagentos.strategies.step import Step, Strategy

@@ -7,9 +7,9 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from llmagentos import kernels
-from llmagentos.adapter import Layout, Vector
 from llmagentos.codecs import Row, in_place
 from llmagentos.errors import JournalError
+from llmagentos.layout import Layout, Vector
 from llmagentos.messages import Roster
 from llmagentos.state import ServerState
 
