@@ -25,8 +25,9 @@ class Store:
         self.folder = folder
         self._sound: set[str] = set()
         folder.mkdir(parents=True, exist_ok=True)
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if allowed < most:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
     def put(self, body: bytes) -> str:
         """The hash under which ``body`` is on the disk."""
