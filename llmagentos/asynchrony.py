@@ -24,22 +24,20 @@ def run(parts: Federation) -> Iterator[RoundReport]:
     """Play the flushes that are not yet closed in the journal; yield each report as it closes.
 
     Updates count in the order in which the journal got them, so a run over the same arrivals ends
-    with the same bits. Agents that are still at work after the last flush are waited for, and
-    what they bring is where a run that goes on begins. Nothing is evaluated on the way: that would
-    wait for the slowest.
+    with the same bits. Agents that are still at work after the last flush are waited for, unless
+    they are revoked, and what they bring is where a run that goes on begins. Nothing is evaluated
+    on the way: that would wait for the slowest.
     """
     state, post = parts.journal.state(), reopened(parts)
     while state.round <= parts.plan.rounds:
         state, report = flush(state, post, parts)
         yield report
-    while post.tasks:
-        post.receive()
+    finish(post, parts)
 
 
 def flush(state: ServerState, post: Post, parts: Federation) -> tuple[ServerState, RoundReport]:
     """The next state: the first ``plan.buffer`` updates that wait are combined, and counted."""
     start, journal = parts.clock(), parts.journal
-    parts.engine.renew()
     dismiss(post, parts)
     fill(state, post, parts)
     members = sorted(journal.waiting()[: parts.plan.buffer], key=lambda a: a.update.agent)
@@ -118,9 +116,18 @@ def hand_out(state: ServerState, post: Post, parts: Federation) -> None:
 
 
 def dismiss(post: Post, parts: Federation) -> None:
-    """Whoever is enrolled no more has no task, and the journal says why."""
+    """Whoever is enrolled no more at this moment has no task, and the journal says why."""
+    parts.engine.renew()
     for agent in post.tasks.keys() - parts.engine.roster.keys():
         refuse(post.drop(agent), Refused("it is enrolled no more"), parts.journal)
+
+
+def finish(post: Post, parts: Federation) -> None:
+    """Everyone who is at work has answered, or is enrolled no more."""
+    dismiss(post, parts)
+    while post.tasks:
+        post.receive()
+        dismiss(post, parts)
 
 
 def task_from(state: ServerState, agent: str, parts: Federation) -> Task:

@@ -151,9 +151,16 @@ def test_who_stopped_a_round_and_is_out_when_it_is_resumed_keeps_no_states(tmp_p
 class Deaf(InProcessEngine):
     """North is asked and never answers, until it is struck off."""
 
+    silence = 0
+
     def send(self, task):
         if task.agent != "north":
             super().send(task)
+
+    def poll(self, timeout_s=None):
+        self.silence += not self._tasks
+        assert self.silence < 50, "nobody but north is left, who never answers"
+        return super().poll()
 
     def renew(self):
         self.roster = self.next_roster
@@ -179,3 +186,18 @@ def test_an_open_task_of_whoever_is_revoked_holds_nobody_up(tmp_path, resumed):
     assert [sorted(report.weights) for report in reports] == [["east", "south"]] * 3
     assert reports[0].refused == {"north": "it is enrolled no more"}
     assert parts.journal.open_tasks() == []
+
+
+def test_a_run_without_rounds_ends_without_whoever_was_at_work_and_is_revoked(tmp_path):
+    def deaf(roster):
+        parts = federation(tmp_path, "fp32", engine=Deaf, rounds=1, buffer=2)
+        parts.engine.next_roster = roster
+        return parts
+
+    parts = deaf(ROSTER)
+    next(asynchrony.run(parts))
+    parts.journal.close()
+    parts = deaf({name: ROSTER[name] for name in ("east", "south")})
+    assert list(asynchrony.run(parts)) == []
+    assert parts.journal.open_tasks() == []
+    assert parts.journal.refusals(1, "fit") == {"north": "it is enrolled no more"}
