@@ -7,6 +7,7 @@ import socket
 import stat
 import time
 import zipfile
+from threading import Thread
 
 import psutil
 import pytest
@@ -15,13 +16,19 @@ pytest.importorskip("flwr")
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from flwr.app import Message
+from flwr.app.metadata import Metadata
 
+from llmagentos.engines.flower import client_relay
 from llmagentos.engines.flower import guard as guards
 from llmagentos.engines.flower.certificates import make_certificates, make_node_key
 from llmagentos.engines.flower.link import Address, Link
 from llmagentos.engines.flower.local import local_flower
+from llmagentos.engines.flower.node import Desk
 from llmagentos.engines.flower.program import Program
+from llmagentos.engines.flower.server_relay import boxed, unboxed
 from llmagentos.engines.flower.shim import FILES, check_shim, write_shim
+from llmagentos.engines.flower.tray import FOLDER
 from llmagentos.errors import SettingError
 from tests.carried import Clerk, digest
 
@@ -78,6 +85,26 @@ def test_flowers_app_starters_install_by_the_name_that_is_guarded(name):
             starter.install_from_fab(bundle(**FILES, alien=""))
     finally:
         starter.install_from_fab = install
+
+
+def test_a_message_whose_id_is_a_path_stays_in_the_agents_folder(tmp_path, monkeypatch):
+    home = tmp_path / "agent"
+    monkeypatch.setenv(FOLDER, str(home))
+    whose = {"src_node_id": 1, "dst_node_id": 2, "reply_to_message_id": "", "group_id": ""}
+    when = {"created_at": time.time(), "ttl": 600.0, "message_type": "query"}
+    about = Metadata(run_id=1, message_id="./../outside", **whose, **when)
+    message = Message(boxed(b"task"), metadata=about)
+    desk, replies = Desk(lambda body: body + b" done", home), []
+    answering = Thread(
+        target=lambda: replies.append(client_relay.answer(message, None)), daemon=True
+    )
+    answering.start()
+    end = time.monotonic() + 20
+    while not replies and time.monotonic() < end:
+        desk.work()
+        time.sleep(0.05)
+    assert [unboxed(reply.content) for reply in replies] == [b"task done"]
+    assert {path.name for path in home.iterdir()} == {"tasks", "answers", "begun"}
 
 
 def test_a_missing_key_is_named_before_anything_starts(tmp_path):
