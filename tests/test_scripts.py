@@ -5,6 +5,7 @@ import importlib.util
 import io
 import os
 import ssl
+import stat
 import subprocess
 import sys
 import threading
@@ -352,6 +353,7 @@ def test_a_task_goes_through_a_real_pipe(world, tmp_path):
     done = subprocess.run(words, input=b"no task", capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == b"refused: not an envelope: b'no task'"
+    assert stat.S_IMODE((tmp_path / "bank").stat().st_mode) == 0o700
 
 
 def test_an_agent_is_enrolled_listed_and_revoked(tmp_path, capsys, monkeypatch):

@@ -69,10 +69,14 @@ def own_model(settings: AgentSettings, terms: Terms) -> ModelSettings:
 
 @contextmanager
 def open_desk(settings: AgentSettings, examples: Sequence[Example]) -> Iterator[Desk]:
-    """The desk; one process at a time may have it."""
+    """The desk; one process at a time may have it.
+
+    Where the agent's home is made for it, only its owner can look into it.
+    """
     terms = read_terms(Path(settings.terms))
     key, coordinator = read_key(Path(settings.key)), key_of(terms.coordinator)
     home = Path(settings.home)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with AgentJournal(home / "journal") as journal:
         bench = open_bench(settings, terms, examples)
         largest = largest_task(bench.trainer.layout, settings.limits.residual_rank)

@@ -102,9 +102,9 @@ def _join(settings: AgentSettings, to_example: ToExample) -> None:
     with without_collection():
         from llmagentos.recipes.own_desk import open_desk  # noqa: PLC0415
 
-    home = Path(settings.home) / "flower"
-    home.mkdir(parents=True, exist_ok=True)
     authority, key = Path(settings.authority), Path(settings.node_key)
     with open_desk(settings, examples) as desk:
+        home = Path(settings.home) / "flower"
+        home.mkdir(exist_ok=True)
         node = Node(settings.superlink, authority, key, home, free_port())
         serve_node(desk.answer, settings.name, node)
