@@ -42,7 +42,7 @@ def adapters_of(task: Task, trainer: Trainer, memory: Path) -> dict[str, Task]:
 
 def write_own(place: Path, task: Task, name: str, published: Published) -> None:
     """One PEFT folder, at the sum of the ranks where something is beside the adapter."""
-    residuals = [task.vectors[name] for name in ("residual",) if name in task.vectors]
+    residuals = [task.vectors["residual"]] if "residual" in task.vectors else []
     adapter = grown(Adapter(task.layout, task.vectors["adapter"]), residuals)
     modules = {pair.module for pair in adapter.layout.pairs}
     config = at_rank(published.config, rank_of(adapter.layout))
