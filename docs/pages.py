@@ -6,7 +6,16 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parent.parent
-SHOWN = ("*.md", "docs/*.md", "docs/*.png", "benchmarks/*.md", "agents/*.py", "recipes/*.yaml")
+SHOWN = (
+    "*.md",
+    "docs/*.md",
+    "docs/*.png",
+    "docs/*.css",
+    "benchmarks/*.md",
+    "agents/*.py",
+    "llmagentos/**/*.py",
+    "recipes/*.yaml",
+)
 """Pages, and the pictures and code that they link to."""
 
 
