@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from llmagentos.aggregation import METHODS, chapters, check_aggregation
-from llmagentos.aggregation.residual import factors_of, joined
+from llmagentos.aggregation.residual import factors_of, joined, rank_of
 from llmagentos.engines import with_memory
-from llmagentos.errors import SettingError
+from llmagentos.errors import QuorumError, SettingError
 from llmagentos.federation import run
 from llmagentos.journal import Journal
 from llmagentos.memory import AgentMemory, folder_name
@@ -253,6 +253,20 @@ def test_a_residual_is_recompressed_at_its_highest_rank_with_the_error_reported(
     assert name == "residual.3"
     assert len(vector) == LAYOUT.ranked(4).size
     assert reports[-1].product_error > 1e-3
+
+
+@pytest.mark.parametrize("method", ["fedex", "flora"])
+def test_an_agent_agrees_to_a_rank_of_what_all_rounds_together_add_to_its_base(tmp_path, method):
+    settings = settings_of(method, residual_rank=100)
+    _, once = played(tmp_path / "once", method, settings=settings, rounds=1)
+    (added,) = chapters(once.journal.state().extra).values()
+    rank = rank_of(LAYOUT.fitting(added))
+    parts = federation(tmp_path / "agreed", method, settings=settings)
+    parts.engine.trainer = with_memory(Homing(), tmp_path / "agreed" / "agents", rank)
+    rounds = run(parts)
+    assert [next(rounds).loss is None for _ in range(2)] == [False, True]
+    with pytest.raises(QuorumError, match=f"residual_rank=.*: I agreed to at most {rank}"):
+        next(rounds)
 
 
 @pytest.mark.parametrize("method", RANKED)

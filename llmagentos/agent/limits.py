@@ -38,7 +38,7 @@ class Limits:
     aggregations: tuple[str, ...] = get_args(get_type_hints(RunSettings)["aggregation"])
     """How it may aggregate the factors of the adapter."""
     residual_rank: int = 64
-    """Highest rank of what it may add to the base beside the adapter."""
+    """Highest rank of what it may add to the base beside the adapter, all rounds together."""
     clip: float | None = None
     """Largest norm of a change that leaves: the task must ask for it to be shortened to this or
     less (``privacy.clip``). As long as it is unless given."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,13 @@ from llmagentos.messages import Task, Update
 from llmagentos.seeds import generator
 
 
-def with_memory(trainer: Trainer, folder: Path) -> "CodingTrainer":
-    """The trainer of agents that do as tasks say and remember in ``folder``."""
+def with_memory(trainer: Trainer, folder: Path, residual_rank: float = inf) -> "CodingTrainer":
+    """The trainer of agents that do as tasks say and remember in ``folder``.
+
+    ``residual_rank`` is the highest rank of what all rounds together may add to their base.
+    """
     keeping = KeepingTrainer(PersonalisingTrainer(trainer, folder), folder)
-    whole = SharingTrainer(CorrectingTrainer(keeping, folder), folder)
+    whole = SharingTrainer(CorrectingTrainer(keeping, folder), folder, residual_rank)
     return CodingTrainer(VeilingTrainer(whole, folder), folder)
 
 

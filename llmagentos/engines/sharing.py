@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import numpy as np
 
-from llmagentos.aggregation import chapters, joined
+from llmagentos.aggregation import chapters, joined, rank_of
 from llmagentos.engines.engine import Trainer
 from llmagentos.engines.wrapping import fitted
-from llmagentos.errors import SettingError
+from llmagentos.errors import Refused, SettingError
 from llmagentos.layout import Part, Vector
 from llmagentos.memory import AgentMemory, folder_name
 from llmagentos.messages import Task, Update
@@ -20,12 +21,14 @@ class SharingTrainer:
 
     What a task leaves out, the agent remembers from the last round that counted it, in ``folder``:
     the part of the adapter that it was not given, its own factors where they are private, and
-    chapters of the residual. A change that is not asked for stays here and in no message.
+    chapters of the residual, whose ranks come to ``residual_rank`` at most. A change that is not
+    asked for stays here and in no message.
     """
 
-    def __init__(self, trainer: Trainer, folder: Path) -> None:
+    def __init__(self, trainer: Trainer, folder: Path, residual_rank: float = inf) -> None:
         self.trainer = trainer
         self.folder = folder
+        self.residual_rank = residual_rank
 
     def fit(self, tasks: Sequence[Task]) -> Iterator[list[Update]]:
         """The changes of the parts that are asked for."""
@@ -38,7 +41,8 @@ class SharingTrainer:
     def completed(self, task: Task) -> Task:
         """The task with the whole adapter, and with the residual in one piece.
 
-        Raises ``SettingError`` where the agent has lost what it should remember.
+        Raises ``SettingError`` where the agent has lost what it should remember, and ``Refused``
+        where the residual is of too high a rank.
         """
         names = task.settings.get("residuals", ())
         given = task.settings.get("given", "both")
@@ -48,7 +52,15 @@ class SharingTrainer:
         vectors = {**task.vectors, **own}
         if names:
             vectors["residual"] = joined(task.layout, [vectors[name] for name in names])
+            self._check_rank(rank_of(task.layout.fitting(vectors["residual"])))
         return replace(task, vectors=vectors)
+
+    def _check_rank(self, rank: int) -> None:
+        if rank > self.residual_rank:
+            raise Refused(
+                f"residual_rank={rank} with what earlier rounds added to the base: I agreed to at "
+                f"most {self.residual_rank:g}"
+            )
 
     def _shared(self, update: Update, task: Task) -> Update:
         """The update with the part of its change that was asked for; the rest is remembered."""
