@@ -17,6 +17,7 @@ from llmagentos.corpus import Example
 from llmagentos.corpus.own import ToExample, own_examples
 from llmagentos.errors import LLMAgentOSError, SettingError
 from llmagentos.identity import name_of, read_key
+from llmagentos.lm.batches import target_tokens
 from llmagentos.messages import Task
 from llmagentos.recipes.own_desk import Bench, open_bench, own_model
 from llmagentos.recipes.terms import read_terms
@@ -154,7 +155,8 @@ def try_model(tried: Tried) -> str:
     """That the weights are the agreed ones, and how many rows they are trained on."""
     silo, held = tried.bench.silo, own_model(tried.settings, tried.terms).quantize
     weights = "the agreed weights" + (f", held in {held}" if held != "none" else "")
-    return f"{weights}; {len(silo.train):,} training rows, {len(silo.held_out)} held out"
+    rows = f"{len(silo.train):,} training rows with {target_tokens(silo.train):,} target tokens"
+    return f"{weights}; {rows}, {len(silo.held_out)} held out"
 
 
 def try_training(tried: Tried) -> str:
