@@ -184,6 +184,16 @@ def test_a_misspelt_corpus_and_repeated_rows_are_told(tmp_path):
         read_silos(CorpusSettings(agents={"north": alike}), 0)
 
 
+def test_text_that_is_there_twice_is_in_one_example_and_told_between_agents(tmp_path, caplog):
+    for name in ("old.jsonl", "new.jsonl"):
+        (tmp_path / "north").mkdir(exist_ok=True)
+        _jsonl(tmp_path / "north" / name, PAIRS)
+    south = _jsonl(tmp_path / "south.jsonl", PAIRS[4:])
+    silos = read_silos(CorpusSettings(agents={"north": str(tmp_path / "north"), "south": south}), 0)
+    assert {name: len(examples) for name, examples in silos.items()} == {"north": 6, "south": 2}
+    assert "corpus.agents: 2 rows are in the text of several agents" in caplog.text
+
+
 def test_a_long_field_is_read_whole(tmp_path):
     file = _write(tmp_path / "x.csv", f"text\n{'a' * 200_000}\n")
     assert _pairs(file) == [("", "a" * 200_000)]

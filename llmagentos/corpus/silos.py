@@ -1,5 +1,7 @@
 """From settings to examples per agent, and from examples to rows of tokens."""
 
+import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,6 +20,8 @@ from llmagentos.settings.corpus import CorpusSettings
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+log = logging.getLogger(__name__)
+
 
 def read_silos(settings: CorpusSettings, seed: int) -> dict[str, list[Example]]:
     """Agent name to its examples, in the order of the file, repeated ones kept once.
@@ -32,7 +36,21 @@ def read_silos(settings: CorpusSettings, seed: int) -> dict[str, list[Example]]:
     for name, examples in distinct.items():
         remedy = f"give it more text; of its {len(silos[name])} rows, repeated ones count once"
         _need_rows(name, len(examples), remedy)
+    if settings.agents:
+        _tell_shared(distinct)
     return distinct
+
+
+def _tell_shared(silos: Mapping[str, Sequence[Example]]) -> None:
+    """Log how many examples several agents have, since that makes held-out losses look low."""
+    owners = Counter(example for examples in silos.values() for example in examples)
+    shared = sum(count > 1 for count in owners.values())
+    if shared:
+        log.warning(
+            "corpus.agents: %d rows are in the text of several agents; what one of them holds out "
+            "another may train on, so held-out losses will look too low",
+            shared,
+        )
 
 
 def _deal_one(settings: CorpusSettings, seed: int) -> dict[str, list[Example]]:
