@@ -19,19 +19,26 @@ import torch
 from average_limits import FIRST_TOUCH, PAGES_BYTES, READ_ONCE, first_touch, limits
 from average_works import OURS, WITH_ADAM, WITH_STEP, Contender, coded, contenders
 from peer_process import PeerProcess
-from rows import Rows, cohort, error, exact, faults, machine, seconds, spread
+from rows import Rows, cohort, error, exact, faults, in_turn, machine, seconds, spread
 
 Timer = Callable[[], float]
 
 TOLERANCE = 0.1
 """Relative error above which a contender is not the average at all; the table shows the error."""
 
+PEER_TYPES = {"flower": ("float32",), "nvflare": ("float32", "bfloat16")}
+"""Flower's arrays are NumPy's, which has no bfloat16."""
 
-def peers_of(sizes: tuple[int, int, int], settings: argparse.Namespace) -> list[PeerProcess]:
-    """The peers whose interpreters were given."""
+
+def peers_of(
+    sizes: tuple[int, int, int], kind: str, settings: argparse.Namespace
+) -> list[PeerProcess]:
+    """The peers whose interpreters were given and who know the type."""
     pythons = {"flower": settings.flower_python, "nvflare": settings.nvflare_python}
     peers = [
-        PeerProcess(python, f"{name}_peer.py", *sizes) for name, python in pythons.items() if python
+        PeerProcess(python, f"{name}_peer.py", *sizes, kind)
+        for name, python in pythons.items()
+        if python and kind in PEER_TYPES[name]
     ]
     for peer in peers:
         assert max(peer.errors.values()) < TOLERANCE, peer.errors
@@ -53,14 +60,14 @@ def table(
     timers: dict[str, Timer] = {
         name: partial(seconds, each.work, threads) for name, each in works.items()
     }
-    peers = peers_of((agents, values, threads), settings) if kind == "float32" else []
+    peers = peers_of((agents, values, threads), kind, settings)
     for peer in peers:
         errors, touched = errors | peer.errors, touched | peer.hello["faults"]
         timers |= {name: partial(peer.seconds, name) for name in peer.errors}
     for name, work in limits(rows, threads).items():
         timers[name] = partial(seconds, work, threads)
     touched[FIRST_TOUCH] = faults(first_touch)
-    times = interleave(timers, settings.repeats)
+    times = in_turn(timers, settings.repeats)
     for peer in peers:
         peer.close()
     title = f"{agents} x {values / 1e6:g}M {kind}, {threads} thread{'s' * (threads > 1)}"
@@ -81,15 +88,6 @@ def checked(works: dict[str, Contender], rows: Rows, examples: list[int]) -> dic
     wrong = {name: off for name, off in errors.items() if not off < TOLERANCE}
     assert not wrong, f"not the weighted mean, relative error: {wrong}"
     return errors
-
-
-def interleave(timers: dict[str, Timer], repeats: int) -> dict[str, list[float]]:
-    """Every timer once, then every timer again: a slow minute slows them all."""
-    times: dict[str, list[float]] = {name: [] for name in timers}
-    for _ in range(repeats):
-        for name, timer in timers.items():
-            times[name].append(timer())
-    return times
 
 
 def format_table(

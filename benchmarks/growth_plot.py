@@ -27,6 +27,8 @@ def plot(panels: Mapping[str, Curves], path: Path) -> None:
         _scaled(above, curves["across"])
         _scaled(below, curves["across"])
         below.set_xlabel(label)
+    for row in axes:
+        row[0].set_ylim(bottom=0)
     axes[0, 0].set_ylabel("time per agent, ms")
     axes[1, 0].set_ylabel("peak memory, GB")
     axes[0, 0].legend()
@@ -36,5 +38,4 @@ def plot(panels: Mapping[str, Curves], path: Path) -> None:
 def _scaled(axes: Axes, across: Sequence[float]) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xticks(across, [f"{x:.0f}" for x in across])
-    axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)

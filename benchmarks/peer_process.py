@@ -9,11 +9,11 @@ from typing import Any
 class PeerProcess:
     """Says hello with ``version`` and ``errors`` in a line of JSON, then times what it is asked.
 
-    ``script`` lies beside this file and takes ``sizes`` as its arguments.
+    ``script`` lies beside this file and takes ``words`` as its arguments.
     """
 
-    def __init__(self, python: Path, script: str, *sizes: int) -> None:
-        command = [str(python), str(Path(__file__).with_name(script)), *map(str, sizes)]
+    def __init__(self, python: Path, script: str, *words: object) -> None:
+        command = [str(python), str(Path(__file__).with_name(script)), *map(str, words)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

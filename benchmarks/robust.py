@@ -18,9 +18,11 @@ import numpy as np
 import torch
 from peer_process import PeerProcess
 from robust_questions import OURS, off, questions
-from rows import cohort, machine, seconds, spread
+from rows import cohort, in_turn, machine, seconds, spread
 
 from llmagentos import kernels
+
+UNIT = "weighted sum"
 
 
 def measure(agents: int, settings: argparse.Namespace) -> tuple[list[str], str]:
@@ -55,13 +57,9 @@ def table(
     average: Callable[[], object],
     repeats: int,
 ) -> list[str]:
-    """One line per contender: a round of all of them, then another; ratios are of medians."""
-    units, times = [], {name: [] for name in timers}
-    for _ in range(repeats):
-        units.append(seconds(average, 1))
-        for name, timer in timers.items():
-            times[name].append(timer())
-    unit, best = median(units), median(times[OURS])
+    """One line per contender; ratios are of medians."""
+    times = in_turn(timers | {UNIT: partial(seconds, average, 1)}, repeats)
+    unit, best = median(times.pop(UNIT)), median(times[OURS])
     return [
         f"| {title} | {name} | {spread(taken)} | {median(taken) / unit:.2f} | "
         f"{median(taken) / best:.1f} | {errors[name]:.0e} |"
@@ -74,7 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--agents", type=int, nargs="+", default=[10, 32, 100])
     parser.add_argument("--values", type=int, default=1_000_000)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--flower-python", type=Path)
     settings = parser.parse_args()
     torch.set_num_threads(1)

@@ -6,7 +6,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -63,6 +63,19 @@ def seconds(work: Callable[[], object], threads: int) -> float:
     return clock() - start
 
 
+def in_turn(timers: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
+    """The seconds of every timer: each once, in an order drawn anew, and then again.
+
+    So a slow minute slows them all, and none always finds what the same other left in the caches.
+    """
+    rng, names = np.random.default_rng(0), list(timers)
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(repeats):
+        for name in rng.permutation(names):
+            times[name].append(timers[name]())
+    return times
+
+
 def faults(work: Callable[[], object]) -> int:
     """Pages that the work touches for the first time."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -74,14 +87,21 @@ Peer = tuple[Callable[[], Any], Callable[[Any], NDArray[Any]]]
 """A peer's aggregation, which is timed, and how its result reads as one vector, which is not."""
 
 
-def serve(version: str, make: Callable[[Rows, list[int]], dict[str, Peer]]) -> None:
-    """Answers for a peer in its own environment: ``sys.argv`` has agents, values and threads.
+def serve(
+    version: str,
+    make: Callable[[Rows, list[int]], dict[str, Peer]],
+    coded: Callable[[NDArray[np.float32], str], NDArray[Any]] = lambda row, _: row,
+) -> None:
+    """Answers for a peer in its own environment: ``sys.argv`` has agents, values, threads and type.
 
-    The first line out is JSON: version, and by name relative error and page faults. Then every
-    line in is a name, and the answer is the seconds that it took.
+    ``coded`` makes a row of that type; a peer without it knows float32 alone. The first line out is
+    JSON: version, and by name relative error and page faults. Then every line in is a name, and the
+    answer is the seconds that it took.
     """
-    agents, values, threads = map(int, sys.argv[1:])
-    rows, examples = cohort(agents, values)
+    agents, values, threads = map(int, sys.argv[1:4])
+    wide, examples = cohort(agents, values)
+    rows = [coded(row, sys.argv[4]) for row in wide]
+    del wide
     peers, truth = make(rows, examples), exact(rows, examples)
     errors = {name: error(flat(work()), truth) for name, (work, flat) in peers.items()}
     touched = {name: faults(work) for name, (work, _) in peers.items()}

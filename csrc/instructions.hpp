@@ -67,7 +67,12 @@ struct Order {
     std::size_t trim;
 };
 
-using SumPairs = void (*)(double* sums, double* room, std::span<const Row>, Chunk);
+// A block of a row. Aligned, since what crosses the end of a cache line is read twice.
+struct alignas(64) WideRow {
+    double values[block_size];
+};
+
+using SumPairs = void (*)(double* sums, WideRow* room, std::span<const Row>, Chunk);
 
 // Functions named as in kernels.hpp, for one chunk.
 struct InstructionSet {
@@ -86,8 +91,7 @@ struct InstructionSet {
                      std::span<const float> anchor, double mu, Chunk);
     void (*train_step)(Training, std::span<const float> gradient, double scale, AdamW, Chunk);
 
-    // As in robust.hpp. Pairs are added to sums (n, n), those of k >= i; `room` is n blocks of
-    // float64.
+    // As in robust.hpp. Pairs are added to sums (n, n), those of k >= i; `room` has n rows.
     void (*trimmed_mean)(std::span<float> out, const Order&, const Cohort&, Chunk, Scratch);
     SumPairs squared_distances, inner_products;
     void (*ring_sum)(std::span<std::uint32_t> out, std::span<const std::byte* const> rows, Chunk);

@@ -18,27 +18,26 @@ constexpr std::size_t few_rows = 48;
 template <std::size_t width>
 using SortedRow = float[width];
 
-// Cache lines of all rows that are asked for one by one, `lines` of each row. What is asked for may
-// lie behind the end of a row: that is no access.
+// Cache lines of all rows that are asked for one by one, `lines` of each row, until all have been.
+// What is asked for may lie behind the end of a row: that is no access.
 template <std::size_t lines>
 class Ahead {
   public:
     Ahead(std::span<const Row> rows, std::size_t start) : rows_(rows), start_(start) { turn(); }
 
     [[gnu::always_inline]] void ask() {
+        if (left_ == 0) return;
         __builtin_prefetch(place_, 0, 2);
         place_ += line_bytes;
         if (--left_ == 0) turn();
     }
 
   private:
-    // To the next row; after the last one, over that again: it is on its way already.
+    // To the next row, if there is one.
     void turn() {
+        if (next_ == rows_.size()) return;
         left_ = lines;
-        if (next_ < rows_.size())
-            place_ = at(rows_[next_++], start_);
-        else
-            place_ -= lines * line_bytes;
+        place_ = at(rows_[next_++], start_);
     }
 
     std::span<const Row> rows_;

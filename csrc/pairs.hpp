@@ -19,8 +19,6 @@ struct Product {
     static constexpr bool with_itself = true;
 };
 
-using WideRow = double[block_size];
-
 // sums[i n + k] += the block's sum for rows i of the one group and k of the other. With `triangle`
 // both groups are one, and only k > i, or k >= i, counts.
 template <class Term, std::size_t rows, std::size_t columns, bool triangle>
@@ -37,10 +35,11 @@ void add_pairs(double* sums, std::size_t n, const WideRow* left, const WideRow* 
         ahead.ask();
 #pragma GCC unroll 4
         for (std::size_t i = 0; i < rows; ++i) {
-            const Eight a = load(left[i] + j);
+            const Eight a = load(left[i].values + j);
 #pragma GCC unroll 4
             for (std::size_t k = 0; k < columns; ++k) {
-                if (counts(i, k)) totals[i][k] = Term::add(totals[i][k], a, load(right[k] + j));
+                if (counts(i, k))
+                    totals[i][k] = Term::add(totals[i][k], a, load(right[k].values + j));
             }
         }
     }
@@ -99,10 +98,9 @@ void add_all_pairs(double* sums, std::size_t n, const WideRow* wide, BlockAhead&
 }
 
 template <class Term>
-void sum_pairs(double* sums, double* room, std::span<const Row> rows, Chunk chunk) {
-    auto* wide = reinterpret_cast<WideRow*>(room);
+void sum_pairs(double* sums, WideRow* wide, std::span<const Row> rows, Chunk chunk) {
     for_each_span(chunk.start, chunk.stop, block_size, [&](Span block) {
-        for (std::size_t k = 0; k < rows.size(); ++k) widen_block(wide[k], rows[k], block);
+        for (std::size_t k = 0; k < rows.size(); ++k) widen_block(wide[k].values, rows[k], block);
         BlockAhead ahead(rows, block.start + block_size);
         add_all_pairs<Term>(sums, rows.size(), wide, ahead);
     });

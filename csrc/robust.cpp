@@ -12,7 +12,8 @@ namespace llmagentos {
 namespace {
 
 struct PairSums {
-    std::vector<double> sums, room;
+    std::vector<double> sums;
+    std::vector<WideRow> room;
 };
 
 void mirror(std::span<double> matrix, std::size_t n) {
@@ -28,7 +29,7 @@ void sum_pairs(std::span<double> matrix, std::span<const Row> rows, std::size_t 
     std::fill(matrix.begin(), matrix.end(), 0.0);
     reduce_chunks(
         size, threads,
-        [&] { return PairSums{std::vector<double>(n * n), std::vector<double>(n * block_size)}; },
+        [&] { return PairSums{std::vector<double>(n * n), std::vector<WideRow>(n)}; },
         [&](Chunk chunk, PairSums& part) {
             std::fill(part.sums.begin(), part.sums.end(), 0.0);
             add(part.sums.data(), part.room.data(), rows, chunk);

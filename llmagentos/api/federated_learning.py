@@ -34,11 +34,12 @@ from llmagentos.strategies import check_enough
 class FederatedLearning:
     """Clients in this process train one model together; each sees its own data only.
 
-    >>> fl = FederatedLearning(model, loss_fn, torch.optim.SGD(model.parameters(), lr=0.1))
-    >>> fl.add_client(north)
-    >>> fl.add_client(south)
-    >>> fl.train(num_rounds=10)
-    >>> global_model = fl.get_global_model()
+    Examples:
+        >>> fl = FederatedLearning(model, loss_fn, torch.optim.SGD(model.parameters(), lr=0.1))
+        >>> fl.add_client(north)
+        >>> fl.add_client(south)
+        >>> fl.train(num_rounds=10)
+        >>> global_model = fl.get_global_model()
 
     ``model`` is any torch module, a PEFT model included; it stays as it is, and copies of it are
     trained and returned. Its trainable parameters and saved floating-point buffers are averaged in

@@ -32,8 +32,9 @@ FORMS = {mark: re.compile(form) for mark, form in PATTERNS.items()}
 def scrub(text: str) -> str:
     """The text with a mark such as ``[mail]`` in place of every identifier of a known form.
 
-    >>> scrub("Call +49 30 901820 about ana@example.org, born 3.4.1961")
-    'Call [phone] about [mail], born [date]'
+    Examples:
+        >>> scrub("Call +49 30 901820 about ana@example.org, born 3.4.1961")
+        'Call [phone] about [mail], born [date]'
     """
     for mark, form in FORMS.items():
         text = form.sub(mark, text)
