@@ -15,6 +15,7 @@ from typing import NamedTuple
 from llmagentos.agent import AgentSettings
 from llmagentos.corpus import Example
 from llmagentos.corpus.own import ToExample, own_examples
+from llmagentos.engines.flower.program import SUPEREXEC, installed
 from llmagentos.errors import LLMAgentOSError, SettingError
 from llmagentos.identity import name_of, read_key
 from llmagentos.lm.batches import target_tokens
@@ -111,6 +112,11 @@ def try_node_key(tried: Tried) -> str:
     return f"{path}; the coordinator needs {path}.pub"
 
 
+def try_flower(_: Tried) -> str:
+    """That what a SuperNode starts is in this environment."""
+    return installed(SUPEREXEC)
+
+
 def try_terms(tried: Tried) -> str:
     """The coordinator's key, to be compared."""
     terms = tried.terms
@@ -182,6 +188,7 @@ class Line(NamedTuple):
 LINES = (
     Line("key", try_key),
     Line("node key", try_node_key),
+    Line("flower", try_flower),
     Line("terms", try_terms),
     Line("disk", try_disk),
     Line("server", try_server),
