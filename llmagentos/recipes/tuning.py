@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 from llmagentos.aggregation import check_aggregation
 from llmagentos.collection import without_collection
@@ -41,13 +42,24 @@ def tune(command: Command) -> None:
     check_engine(command.settings.engine)
     check_model(command.settings.model)
     examples = read_silos(command.settings.corpus, command.settings.seed)
-    check_agents(command.settings, examples)
+    check_agents(command.settings, taking_part(command.settings, examples))
     with Display(quiet=not first) as display:
         # Importing torch takes seconds, which a wrong setting or corpus should not cost.
         with without_collection():
             from llmagentos.recipes.running import carry_out  # noqa: PLC0415
 
         carry_out(command, examples, display, first=first)
+
+
+def taking_part(settings: RunSettings, silos: Collection[str]) -> Collection[str]:
+    """The names of the agents: of the silos here, or of the roster where agents dial in."""
+    if not settings.dialled:
+        return silos
+    # Keys need a package that agents in this process do without.
+    from llmagentos.identity import read_roster  # noqa: PLC0415
+
+    members = read_roster(Path(str(settings.flower.roster)))
+    return [name for name, member in members.items() if not member.revoked]
 
 
 def check_agents(settings: RunSettings, agents: Collection[str]) -> None:

@@ -109,3 +109,8 @@ class RunSettings:
         horizon, threads = self.schedule_rounds, self.threads
         require(horizon is None or horizon >= 1, "schedule_rounds", horizon, "needs at least 1")
         require(threads is None or threads >= 1, "threads", threads, "needs at least 1")
+
+    @property
+    def dialled(self) -> bool:
+        """Whether the agents are those of organisations, which dial in and bring their own text."""
+        return self.engine == "flower" and self.flower.roster is not None
