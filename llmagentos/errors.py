@@ -7,7 +7,7 @@
     ├── Refused              one update that the gate turned away; the round goes on
     │   └── Damaged          bytes that are no message; they are asked for again
     ├── QuorumError          too few agents answered for the round to count         exit code 1
-    ├── DivergedError        the server's own step has left the finite numbers          exit code 1
+    ├── DivergedError        training or the server's step has left finite numbers  exit code 1
     ├── JournalError         the run's folder is damaged, locked or not this run's  exit code 1
     └── DiskFull             no room for what has to be kept                        exit code 1
 
@@ -44,7 +44,7 @@ class QuorumError(LLMAgentOSError):
 
 
 class DivergedError(LLMAgentOSError):
-    """The server's own step has left the finite numbers."""
+    """Training, or the server's own step, has left the finite numbers."""
 
 
 class JournalError(LLMAgentOSError):

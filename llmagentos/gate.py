@@ -52,7 +52,9 @@ def _check_vectors(update: Update, task: Task, heaviest: float) -> float:
     if update.layout != task.layout.hash:
         raise Refused(f"its layout is not the dispatched one of {task.layout.size} values")
     if not 0 < update.weight <= heaviest:
-        raise Refused(f"weight {update.weight:g} is not in (0, {heaviest:g}]")
+        raise Refused(
+            f"weight {update.weight:g} is not in (0, {heaviest:g}], what the agent enrolled with"
+        )
     _check_steps(update, task)
     codec = codec_of(asked_codec(task.settings))
     rows = read_all(codec, update.vectors, task.carried, size)

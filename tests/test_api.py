@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import llmagentos
 from llmagentos import FederatedLearning, JournalError, QuorumError, ServerSettings, SettingError
+from llmagentos.errors import DivergedError
 from llmagentos.messages import Task
 from tests.lm_world import tiny_peft
 
@@ -213,7 +214,7 @@ def test_a_folder_that_is_further_along_plays_nothing(tmp_path, capsys):
     fl = federated(folder=tmp_path)
     assert [report.round for report in fl.train(2)] == [1, 2]
     assert bits(fl.get_global_model()) == done
-    assert "rounds 1 to 2, 2 clients" in capsys.readouterr().out
+    assert "rounds 1 to 2 (2 of 2 were played before), 2 clients" in capsys.readouterr().out
 
 
 def test_a_run_without_a_folder_goes_on_after_an_error_too():
@@ -382,6 +383,39 @@ class Stream(IterableDataset):
         return iter(line(6))
 
 
+def test_what_a_client_raises_names_it_and_its_round():
+    with pytest.raises(RuntimeError, match="boom") as raised:
+        federated(loss_fn=Fragile(1, RuntimeError("boom"))).train(1, verbose=False)
+    assert raised.value.__notes__ == ["This was raised for client 'north' in round 1."]
+
+
+def test_a_client_whose_training_leaves_the_numbers_is_named_with_a_remedy():
+    fl = federated()
+    fl.add_client("west", [(x, torch.full_like(y, torch.nan)) for x, y in line(4)])
+    with pytest.raises(DivergedError, match=r"its loss is nan: look for NaN") as raised:
+        fl.train(1, verbose=False)
+    assert raised.value.__notes__ == ["This was raised for client 'west' in round 1."]
+
+
+def test_rows_of_different_lengths_need_padding():
+    fl = FederatedLearning(network(), nn.functional.mse_loss, SGD)
+    fl.add_client("north", [([0.0] * size, [0.0]) for size in (2, 3)])
+    with pytest.raises(SettingError, match=r"rows that make no batch .*collate_fn that pads them"):
+        fl.train(1, verbose=False)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingError, match=r"folder='.*file': File exists; name a folder"):
+        federated(folder=tmp_path / "file")
+
+
+def test_a_rule_that_needs_more_clients_is_refused_before_any_training():
+    fl = federated(loss_fn=Fragile(1, RuntimeError("boom")))
+    with pytest.raises(SettingError, match=r"'krum': needs 5 updates a round, and 2 agents give 2"):
+        fl.train(1, "krum")
+
+
 def test_a_stream_needs_a_weight():
     fl = FederatedLearning(network(), nn.functional.mse_loss, SGD)
     fl.add_client("stream", DataLoader(Stream(), batch_size=2), weight=6)
@@ -404,7 +438,7 @@ def test_what_is_wrong_with_a_client_is_said_when_it_is_added():
     wrong = {
         "name='north': a client has this name": ("north", line()),
         "name=7": (7, line()),
-        "data='west': give": ("west",),
+        "data=None: give the rows or batches of client 'west'": ("west",),
         "client 'west': data is empty": ("west", []),
         "'west': data is empty: give": ("west", DataLoader(line(3), batch_size=4, drop_last=True)),
         "data of type dict has no numbered rows": ("west", {"train": line()}),
@@ -450,6 +484,8 @@ def test_what_is_wrong_with_a_model_or_optimizer_is_said_at_once():
     for message, (given, optimizer) in wrong.items():
         with pytest.raises(SettingError, match=message):
             FederatedLearning(given, nn.functional.mse_loss, optimizer)
+    with pytest.raises(SettingError, match=r"loss_fn=.*MSELoss.*is a class; call it"):
+        FederatedLearning(model, nn.MSELoss, SGD)
     with pytest.raises(SettingError, match="loss_fn=None"):
         FederatedLearning(model, None, SGD)
 
@@ -458,7 +494,10 @@ def test_what_is_wrong_with_a_call_of_train_is_said():
     fl = federated()
     wrong = {
         "num_rounds=0": {"num_rounds": 0},
+        "num_rounds=2.5: needs to be a whole number": {"num_rounds": 2.5},
+        "num_rounds='3'": {"num_rounds": "3"},
         "mu=-1": {"num_rounds": 1, "mu": -1},
+        "mu='0.1': needs to be a number": {"num_rounds": 1, "mu": "0.1"},
         "did you mean fedadam": {"num_rounds": 1, "strategy": "fedadm"},
         "strategy='scaffold': for language models": {"num_rounds": 1, "strategy": "scaffold"},
         "server.weighting='tokens'": {

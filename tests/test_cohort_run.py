@@ -127,7 +127,7 @@ def test_a_budget_holds_its_agents_and_not_one_more(logits, budget):
 def test_a_pass_keeps_what_its_layers_need_and_no_weights():
     training = trainer()
     config = training.bench.model.config
-    two, four = (pass_bytes(training.bench, rows=2, tokens=tokens) for tokens in (32, 64))
+    two, four = (pass_bytes(training.bench, rows=rows, tokens=32) for rows in (2, 4))
     assert four == pytest.approx(2 * two, rel=0.05)
     values = config.num_hidden_layers * 128 * (config.hidden_size + config.intermediate_size)
     assert 4 * values < four < 16 * 4 * values

@@ -143,7 +143,7 @@ def test_blank_prompts_and_null_responses_are_left_out(tmp_path):
             {},
             "line 2: no column 'text' among txt",
         ),
-        ("x.jsonl", '{"text": 3}\n', {}, "line 1: column 'text' holds '3', a int; need text"),
+        ("x.jsonl", '{"text": 3}\n', {}, "line 1: column 'text' holds '3' (int); need text"),
         ("x.jsonl", '{"body": "a"}\n', {}, "none of the columns body is known; set corpus.text"),
         ("x.jsonl", '{"body": "a"}\n', {"text": "bdy"}, "did you mean 'body'?"),
         (
@@ -160,6 +160,9 @@ def test_blank_prompts_and_null_responses_are_left_out(tmp_path):
         ("x.txt", "\n \n", {}, "x.txt: no usable row of 2"),
         ("x.csv", "prompt,response\na,b\nc\n", {}, "line 3: 1 fields, but the header has 2; quote"),
         ("x.csv", 'text\n"a" b\n', {}, "x.csv, line 2: not CSV"),
+        ("x.csv", "prompt;response\na;b\n", {}, "is parted by ';', not ','; save the file as .csv"),
+        ("x.csv", "text,text\na,b\n", {}, "line 1: two columns are called 'text'; rename one"),
+        ("x.csv", "text\nü\n".encode("utf-16"), {}, "iconv -f utf-16 -t utf-8"),
         ("x.parquet", "no", {}, "x.parquet: not a parquet file"),
         ("x.docx", "no", {}, "unknown kind '.docx'; store the text as .jsonl"),
     ],
@@ -171,6 +174,29 @@ def test_what_is_wrong_with_a_file_is_told(tmp_path, name, content, settings, me
 def test_a_missing_path_and_an_empty_folder_are_told(tmp_path):
     assert "none: no such file or folder" in _error(str(tmp_path / "none"))
     assert "no file of a known kind; need .jsonl" in _error(str(tmp_path))
+
+
+def test_a_misspelt_corpus_and_repeated_rows_are_told(tmp_path):
+    with pytest.raises(CorpusError, match=r"corpus.source='icd1O': .*; did you mean icd10\?"):
+        read_silos(CorpusSettings("icd1O"), 0)
+    alike = _jsonl(tmp_path / "x.jsonl", PAIRS[:1] * 50)
+    with pytest.raises(CorpusError, match=r"'north' has 1 usable rows.*of its 50 rows, repeated"):
+        read_silos(CorpusSettings(agents={"north": alike}), 0)
+
+
+def test_text_that_is_there_twice_is_in_one_example_and_told_between_agents(tmp_path, caplog):
+    for name in ("old.jsonl", "new.jsonl"):
+        (tmp_path / "north").mkdir(exist_ok=True)
+        _jsonl(tmp_path / "north" / name, PAIRS)
+    south = _jsonl(tmp_path / "south.jsonl", PAIRS[4:])
+    silos = read_silos(CorpusSettings(agents={"north": str(tmp_path / "north"), "south": south}), 0)
+    assert {name: len(examples) for name, examples in silos.items()} == {"north": 6, "south": 2}
+    assert "corpus.agents: 2 rows are in the text of several agents" in caplog.text
+
+
+def test_a_long_field_is_read_whole(tmp_path):
+    file = _write(tmp_path / "x.csv", f"text\n{'a' * 200_000}\n")
+    assert _pairs(file) == [("", "a" * 200_000)]
 
 
 def test_two_kinds_of_columns_at_once_are_refused():

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import stat
+import sys
 import time
 import zipfile
 from threading import Thread
@@ -19,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.app import Message
 from flwr.app.metadata import Metadata
 
-from llmagentos.engines.flower import client_relay
+from llmagentos.engines.flower import client_relay, program
 from llmagentos.engines.flower import guard as guards
 from llmagentos.engines.flower.certificates import make_certificates, make_node_key
 from llmagentos.engines.flower.link import Address, Link
@@ -127,6 +128,17 @@ def test_a_taken_port_is_named(tmp_path):
 def test_a_program_that_is_not_in_this_environment_is_named(tmp_path):
     with pytest.raises(SettingError, match=r"no-such-node is not there; install flwr into"):
         Program(["no-such-node"], tmp_path / "log", {})
+
+
+def test_a_program_that_ended_is_started_again_with_its_last_words(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(program, "PAUSE_S", 0)
+    words = [sys.executable, "-c", "raise SystemExit('no such port')"]
+    with Program(words, tmp_path / "log", {}) as started:
+        first = started.running
+        first.wait()
+        started.tend()
+        assert started.running is not first
+    assert "ended with 1 (no such port), started again; see" in caplog.text
 
 
 @pytest.fixture

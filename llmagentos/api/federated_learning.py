@@ -28,6 +28,7 @@ from llmagentos.round_report import RoundReport
 from llmagentos.settings import ServerSettings
 from llmagentos.settings.checks import require
 from llmagentos.state import ServerState
+from llmagentos.strategies import check_enough
 
 
 class FederatedLearning:
@@ -66,6 +67,8 @@ class FederatedLearning:
         if not isinstance(model, nn.Module):
             raise SettingError(f"model={model!r}: needs to be a torch.nn.Module")
         require(callable(loss_fn), "loss_fn", loss_fn, "needs to be callable with (output, target)")
+        made = not isinstance(loss_fn, type)
+        require(made, "loss_fn", loss_fn, "is a class; call it, as in torch.nn.MSELoss()")
         trainable(model)
         self._weights = ModelWeights(deepcopy(model))
         self._clients: dict[str, Client] = {}
@@ -75,7 +78,7 @@ class FederatedLearning:
         adapter = Adapter(self._weights.layout, self._weights.vector())
         self._state = ServerState(1, adapter)
         self._rounds = 0
-        self._folder = None if folder is None else Path(folder)
+        self._folder = None if folder is None else _made(Path(folder))
         self._facts = {} if folder is None else {"model": self._weights.hash()}
 
     def add_client(
@@ -96,7 +99,7 @@ class FederatedLearning:
         among three and more none counts for over ten times the median. It takes ``steps``
         optimizer steps a round, by default one pass over its data.
         """
-        if data is None:
+        if data is None and not isinstance(name, str):
             name, data = f"client-{len(self._clients) + 1}", name
         if not isinstance(name, str) or not name:
             raise SettingError(f"name={name!r}: needs to be text; call add_client(name, data)")
@@ -126,10 +129,12 @@ class FederatedLearning:
         unless settings have a ``quorum`` below 1: then that client merely misses the round.
         Interrupted and called again, it plays the rounds that are missing.
         """
-        require(num_rounds >= 1, "num_rounds", num_rounds, "needs at least 1")
+        whole = isinstance(num_rounds, int) and num_rounds >= 1
+        require(whole, "num_rounds", num_rounds, "needs to be a whole number, at least 1")
         if not self._clients:
             raise SettingError("there is no client: call add_client before train")
         server, pull = server_settings(strategy), proximal_mu(strategy, mu)
+        check_enough(server, len(self._clients))
         first, last = self._rounds + 1, self._rounds + num_rounds
         told = {"mu": pull, "weighting": server.counting, "may_fail": server.quorum < 1}
         with self._journal() as journal, round_bar(first - 1, last, verbose=verbose) as show:
@@ -141,12 +146,13 @@ class FederatedLearning:
                 weighting=server.counting,
                 settings={"fit": told},
             )
+            before = journal.state().round
             averaging = with_mean_buffers(server, self._weights.in_buffers)
             self._play(Federation(averaging, self._engine(), journal, plan), show)
             kept = [RoundReport(**report) for report in journal.reports()]
         self._rounds = last
         reports = [report for report in kept if first <= report.round <= last]
-        Console(quiet=not verbose, highlight=False).print(summary_line(reports))
+        Console(quiet=not verbose, highlight=False).print(summary_line(reports, before))
         return reports
 
     def get_global_model(self) -> nn.Module:
@@ -185,3 +191,13 @@ class FederatedLearning:
         place = nullcontext(str(folder)) if folder else TemporaryDirectory(prefix="llmagentos-")
         with place as path, Journal(Path(path)) as journal:
             yield journal
+
+
+def _made(folder: Path) -> Path:
+    """The folder, which is there; ``SettingError`` where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        remedy = f"{error.strerror}; name a folder to write to"
+        raise SettingError(f"folder={str(folder)!r}: {remedy}") from error
+    return folder

@@ -47,7 +47,8 @@ def proximal_mu(strategy: str | ServerSettings, mu: float | None) -> float:
     """The pull that was asked for: by default none, and ``FEDPROX_MU`` for ``fedprox``."""
     if mu is None:
         return FEDPROX_MU if strategy == "fedprox" else 0.0
-    require(0 <= mu < inf, "mu", mu, "needs 0 or more")
+    number = isinstance(mu, int | float)
+    require(number and 0 <= mu < inf, "mu", mu, "needs to be a number, 0 or more")
     return mu
 
 

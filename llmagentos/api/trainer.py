@@ -7,6 +7,7 @@ from functools import partial
 from inspect import Parameter, signature
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
@@ -16,7 +17,8 @@ from llmagentos.api.clients import Client
 from llmagentos.api.optimizers import Fresh
 from llmagentos.api.proximal import pull_to_here
 from llmagentos.api.weights import ModelWeights, training_mode
-from llmagentos.errors import SettingError
+from llmagentos.errors import DivergedError, SettingError
+from llmagentos.layout import Vector
 from llmagentos.messages import Task, Update, answer
 from llmagentos.seeds import seed_of
 
@@ -58,13 +60,15 @@ class ClientTrainer:
         try:
             with _drawn_from(task, self.weights.device), training_mode(self.weights.model, True):
                 loss = self._train(task, client)
+            delta = self.weights.vector() - before
+            _check_finite(delta, loss)
         except Exception as error:
             if task.settings["may_fail"]:
                 raise
+            error.add_note(f"This was raised for client {task.agent!r} in round {task.round}.")
             raise Stop(error) from error
         metrics = {"train_loss": loss}
         weight = 1.0 if task.settings["weighting"] == "uniform" else client.weight
-        delta = self.weights.vector() - before
         return answer(task, vectors={"delta": delta}, weight=weight, metrics=metrics)
 
     def evaluate(self, task: Task) -> Update:
@@ -129,6 +133,15 @@ def _step(optimizer: Optimizer, loss_of: Callable[[], Tensor], pull: Callable[[]
         kind = type(optimizer).__name__
         raise SettingError(f"optimizer: {kind}.step does not call its closure; use another")
     return losses[0]
+
+
+def _check_finite(delta: Vector, loss: float) -> None:
+    """Raise ``DivergedError`` unless the client's change ``(d,)`` is finite."""
+    if not np.isfinite(delta).all():
+        raise DivergedError(
+            f"training has left the finite numbers, its loss is {loss:g}: look for NaN in the "
+            "client's data, or lower the optimizer's learning rate"
+        )
 
 
 def _mean(losses: list[Tensor]) -> float:

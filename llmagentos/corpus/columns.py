@@ -130,8 +130,9 @@ def _text(record: Record, column: str) -> str:
         return ""
     if not isinstance(value, str):
         raise CorpusError(
-            f"{record.where}: column {column!r} holds {str(value)[:40]!r}, a "
-            f"{type(value).__name__}; need text"
+            f"{record.where}: column {column!r} holds {str(value)[:40]!r} "
+            f"({type(value).__name__}); need text, or name another column in corpus.text, "
+            "corpus.prompt or corpus.response"
         )
     return value.strip()
 

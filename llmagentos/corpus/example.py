@@ -1,6 +1,6 @@
 """What a corpus is made of: examples of text, rows of tokens, and the silo of one agent."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,8 @@ class Example:
     """The answer; all of a plain text; the last answer of a chat."""
     turns: tuple[tuple[str, str], ...] = ()
     """A chat as (role, content) up to its last answer; empty otherwise."""
-    group: str | None = None
-    """Value of the field that the corpus is dealt out by."""
+    group: str | None = field(default=None, compare=False)
+    """Value of the field that the corpus is dealt out by; the same text is the same example."""
 
     @property
     def plain(self) -> bool:

@@ -9,6 +9,10 @@ from typing import Any, NamedTuple
 from llmagentos.errors import CorpusError
 
 HUB = "hub:"
+UTF16 = (b"\xff\xfe", b"\xfe\xff")
+"""How text of two bytes a letter begins, as spreadsheets write it."""
+LONGEST_FIELD = 2**31 - 1
+"""Characters in a field of a csv file; the csv module stops at 131,072 unless told."""
 
 
 class Record(NamedTuple):
@@ -60,10 +64,11 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
+                kind = "utf-16" if line.startswith(UTF16) else "latin1"
                 raise CorpusError(
                     f"{path}, line {number}: byte {line[error.start]:#04x} at column "
                     f"{error.start + 1} is not UTF-8; convert the file, for example with "
-                    f"`iconv -f latin1 -t utf-8`"
+                    f"`iconv -f {kind} -t utf-8`"
                 ) from error
             yield number, text
 
@@ -87,10 +92,12 @@ def _jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    csv.field_size_limit(LONGEST_FIELD)
     rows = csv.reader((line for _, line in _lines(path)), delimiter=delimiter, strict=True)
     header: list[str] = []
     try:
         header = next(rows, header)
+        _check_header(path, header, delimiter)
         for fields in rows:
             place = f"line {rows.line_num}"
             if fields and len(fields) != len(header):
@@ -104,6 +111,19 @@ def _csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise CorpusError(
             f"{path}, line {rows.line_num}: not CSV ({error}); double the quotes inside quoted text"
         ) from error
+
+
+def _check_header(path: Path, header: list[str], delimiter: str) -> None:
+    """Raise ``CorpusError`` for a header of another delimiter, or with a name twice."""
+    other = next((mark for mark in ";\t|," if mark in "".join(header)), None)
+    if len(header) == 1 and other:
+        raise CorpusError(
+            f"{path}, line 1: the header {header[0]!r} is parted by {other!r}, not {delimiter!r}; "
+            "save the file as .csv with commas, or as .tsv with tabs"
+        )
+    twice = next((name for name in header if header.count(name) > 1), None)
+    if twice is not None:
+        raise CorpusError(f"{path}, line 1: two columns are called {twice!r}; rename one")
 
 
 def _txt(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

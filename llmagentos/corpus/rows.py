@@ -128,4 +128,4 @@ def _opening(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
 
 
 def _encode(text: str, tokenizer: "PreTrainedTokenizerBase") -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False).input_ids)
+    return list(tokenizer(text, add_special_tokens=False, verbose=False).input_ids)

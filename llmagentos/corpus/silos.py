@@ -1,10 +1,15 @@
 """From settings to examples per agent, and from examples to rows of tokens."""
 
+import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmagentos.corpus.columns import read_examples
 from llmagentos.corpus.example import Example, Row, Silo
+from llmagentos.corpus.files import HUB
 from llmagentos.corpus.named import NAMED
 from llmagentos.corpus.partition import LEAST_ROWS, deal
 from llmagentos.corpus.rows import pack, to_row
@@ -14,6 +19,8 @@ from llmagentos.settings.corpus import CorpusSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+log = logging.getLogger(__name__)
 
 
 def read_silos(settings: CorpusSettings, seed: int) -> dict[str, list[Example]]:
@@ -27,13 +34,29 @@ def read_silos(settings: CorpusSettings, seed: int) -> dict[str, list[Example]]:
         silos = _deal_one(settings, seed)
     distinct = {name: list(dict.fromkeys(examples)) for name, examples in silos.items()}
     for name, examples in distinct.items():
-        _need_rows(name, len(examples), "give it more text")
+        remedy = f"give it more text; of its {len(silos[name])} rows, repeated ones count once"
+        _need_rows(name, len(examples), remedy)
+    if settings.agents:
+        _tell_shared(distinct)
     return distinct
+
+
+def _tell_shared(silos: Mapping[str, Sequence[Example]]) -> None:
+    """Log how many examples several agents have, since that makes held-out losses look low."""
+    owners = Counter(example for examples in silos.values() for example in examples)
+    shared = sum(count > 1 for count in owners.values())
+    if shared:
+        log.warning(
+            "corpus.agents: %d rows are in the text of several agents; what one of them holds out "
+            "another may train on, so held-out losses will look too low",
+            shared,
+        )
 
 
 def _deal_one(settings: CorpusSettings, seed: int) -> dict[str, list[Example]]:
     corpus = NAMED.get(settings.source)
     if corpus is None:
+        _check_source(settings.source)
         return deal(read_examples(settings.source, settings), settings.partition, (), seed)
     column = settings.partition.column
     if column not in {None, corpus.column}:
@@ -42,6 +65,17 @@ def _deal_one(settings: CorpusSettings, seed: int) -> dict[str, list[Example]]:
             f"{corpus.column!r}; leave the setting out"
         )
     return deal(corpus.read(), settings.partition, corpus.own, seed)
+
+
+def _check_source(source: str) -> None:
+    """Raise ``CorpusError`` for what is neither there nor a named corpus."""
+    if not (source.startswith(HUB) or Path(source).expanduser().exists()):
+        near = get_close_matches(source, NAMED, 1)
+        hint = f"did you mean {near[0]}?" if near else "is the path relative to another folder?"
+        known = ", ".join(NAMED)
+        raise CorpusError(
+            f"corpus.source={source!r}: no such file or folder, nor one of {known}; {hint}"
+        )
 
 
 def tokenize_silos(

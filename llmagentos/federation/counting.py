@@ -50,7 +50,8 @@ def decide(round_: int, asked: Collection[str], parts: Federation) -> list[Answe
         told = "; ".join(f"{agent!r}: {reason}" for agent, reason in refused.items())
         raise QuorumError(
             f"round {round_}: {len(answers)} of {len(asked)} updates count, "
-            f"server.quorum={quorum:g} and server.strategy want {needed}. Refused: {told}"
+            f"server.quorum={quorum:g} and server.strategy want {needed}. "
+            f"Refused: {told or 'none'}"
         )
     journal.decide(round_, [answer.update.agent for answer in answers])
     return answers

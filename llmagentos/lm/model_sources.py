@@ -24,7 +24,10 @@ def locate(source: str) -> Path | str:
         return converted(path.stem, file_hash(path), lambda: path)
     if path.is_dir():
         return _folder(path)
-    if path.is_absolute() or path.suffix.lower() == ".gguf" or source.count("/") > 1:
+    if path.is_file():
+        raise ModelError(f"model.source={source!r} is a file of another kind; set {CHOICES}")
+    no_id = path.is_absolute() or source.startswith(".") or source.count("/") > 1
+    if no_id or path.suffix.lower() == ".gguf":
         raise ModelError(f"model.source={source!r}: there is no such file or folder; set {CHOICES}")
     return source
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
@@ -127,9 +128,11 @@ def _load(settings: ModelSettings, dtype: torch.dtype, seed: int) -> tuple[*Load
     try:
         return *_read(where, settings, dtype, offline=False), where
     except LOADING_ERRORS as there:
+        absent = isinstance(first, LocalEntryNotFoundError)
         raise ModelError(
             f"model.source={settings.source!r} cannot be reached. There is no such folder. "
-            f"In the hub's cache: {_line(first)}. On the hub: {_line(there)}. "
+            f"In the hub's cache: {'nothing of it' if absent else _line(first)}. "
+            f"On the hub: {_line(there)}. "
             f"Set {CHOICES}; or HF_ENDPOINT to a mirror of the hub"
         ) from there
 

@@ -15,8 +15,10 @@ from typing import NamedTuple
 from llmagentos.agent import AgentSettings
 from llmagentos.corpus import Example
 from llmagentos.corpus.own import ToExample, own_examples
+from llmagentos.engines.flower.program import SUPEREXEC, installed
 from llmagentos.errors import LLMAgentOSError, SettingError
 from llmagentos.identity import name_of, read_key
+from llmagentos.lm.batches import target_tokens
 from llmagentos.messages import Task
 from llmagentos.recipes.own_desk import Bench, open_bench, own_model
 from llmagentos.recipes.terms import read_terms
@@ -110,6 +112,11 @@ def try_node_key(tried: Tried) -> str:
     return f"{path}; the coordinator needs {path}.pub"
 
 
+def try_flower(_: Tried) -> str:
+    """That what a SuperNode starts is in this environment."""
+    return installed(SUPEREXEC)
+
+
 def try_terms(tried: Tried) -> str:
     """The coordinator's key, to be compared."""
     terms = tried.terms
@@ -154,7 +161,8 @@ def try_model(tried: Tried) -> str:
     """That the weights are the agreed ones, and how many rows they are trained on."""
     silo, held = tried.bench.silo, own_model(tried.settings, tried.terms).quantize
     weights = "the agreed weights" + (f", held in {held}" if held != "none" else "")
-    return f"{weights}; {len(silo.train):,} training rows, {len(silo.held_out)} held out"
+    rows = f"{len(silo.train):,} training rows with {target_tokens(silo.train):,} target tokens"
+    return f"{weights}; {rows}, {len(silo.held_out)} held out"
 
 
 def try_training(tried: Tried) -> str:
@@ -180,6 +188,7 @@ class Line(NamedTuple):
 LINES = (
     Line("key", try_key),
     Line("node key", try_node_key),
+    Line("flower", try_flower),
     Line("terms", try_terms),
     Line("disk", try_disk),
     Line("server", try_server),

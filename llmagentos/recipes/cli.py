@@ -1,20 +1,61 @@
 """Command lines made from the settings' own dataclasses: one source for files, flags and help."""
 
-import difflib
-import re
-from argparse import ArgumentError
+from argparse import Action, ArgumentError
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+import yaml
+from jsonargparse import (
+    ArgumentParser,
+    DefaultHelpFormatter,
+    Namespace,
+    get_loader,
+    set_loader,
+    set_parsing_settings,
+)
 
 from llmagentos.errors import SettingError
+from llmagentos.recipes.complaints import explained
 
 Asked = TypeVar("Asked")
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
+_load = get_loader("yaml")
+
+
+def _load_once_each(text: str) -> Any:
+    """What YAML says; ``SettingError`` where a mapping has a name twice, of which one were lost."""
+    _check_names(yaml.compose(text, yaml.SafeLoader))
+    return _load(text)
+
+
+def _check_names(node: yaml.Node | None) -> None:
+    if isinstance(node, yaml.MappingNode):
+        names = [key.value for key, _ in node.value]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise SettingError(f"{twice!r} is there twice in {{{', '.join(names)}}}; rename one")
+    for inner in node.value if isinstance(node, yaml.CollectionNode) else ():
+        for part in inner if isinstance(inner, tuple) else (inner,):
+            _check_names(part)
+
+
+set_loader("yaml", _load_once_each, exceptions=(yaml.YAMLError,))
+
+
+class _Help(DefaultHelpFormatter):
+    """Help that lists the choices of a setting once, and names them in single quotes."""
+
+    def _get_type_str(self, action: Action) -> str | None:
+        told: str | None = super()._get_type_str(action)
+        return None if told and told.startswith("Literal[") else told
+
+    def _get_help_string(self, action: Action) -> str:
+        told: str = super()._get_help_string(action)
+        return told.replace("``", "'")
+
 
 _HERE = Path(__file__).parent
 SHIPPED = next(f for f in (_HERE / "settings", _HERE.parents[1] / "recipes") if f.is_dir())
@@ -30,6 +71,7 @@ def parser_for(
         description=description,
         exit_on_error=False,
         allow_abbrev=False,
+        formatter_class=_Help,
         usage="%(prog)s [--config FILE] [--SETTING VALUE ...]",
     )
     parser.add_argument(
@@ -49,7 +91,7 @@ def parse(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
     try:
         return parser.parse_args(list(_located(_spelled(words, flags))))
     except ArgumentError as error:
-        raise SettingError(_explained(str(error), flags)) from None
+        raise SettingError(explained(str(error), flags)) from None
     except UnicodeDecodeError as error:
         raise SettingError(f"--config: the file is not UTF-8 ({error}); save it as UTF-8") from None
 
@@ -80,7 +122,7 @@ def _located(words: Iterator[str]) -> Iterator[str]:
         if name == "--config" and setting:
             raise SettingError(f"--config after {setting} would undo it; put --config first")
         if before == "--config" or (name == "--config" and equals):
-            file = str(_settings_file(value or word))
+            file = str(_settings_file(value if equals else word))
             yield f"--config={file}" if equals else file
         else:
             yield word
@@ -102,29 +144,3 @@ def _settings_file(name: str) -> Path:
         return shipped
     known = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.yaml")))
     raise SettingError(f"--config={name!r}: no such file; shipped ones: {known}")
-
-
-def _explained(message: str, flags: set[str]) -> str:
-    """The parser's complaint as one sentence with the nearest known name."""
-    names = sorted(flag.lstrip("-") for flag in flags)
-    unknown = re.search(r"unrecognized arguments: --?([^\s=]+)", message)
-    inside = re.search(r"Group '([^']+)' does not accept option '([^']+)'", message)
-    outside = re.search(r"Option '([^']+)' is not accepted", message)
-    if found := unknown or inside or outside:
-        return _unknown(".".join(found.groups()), names)
-    wrong = re.search(r'[Kk]ey "([^"]+)":\s*(.*)', message, re.DOTALL)
-    if wrong:
-        return f"{wrong[1]}: {_plainly(' '.join(wrong[2].split()))}"
-    return " ".join(message.split())
-
-
-def _plainly(complaint: str) -> str:
-    """The complaint without the names of Python's types."""
-    named = re.sub(r"<class '([^']+)'>", r"\1", complaint)
-    return re.sub(r"a typing\.Literal\[([^\]]+)\]", r"one of \1", named)
-
-
-def _unknown(name: str, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]}?" if near else "see --help"
-    return f"unknown setting {name}; {hint}"

@@ -12,14 +12,14 @@ def engine_of(session: Session, trainer: Trainer, folder: RunFolder) -> Engine:
     # Signatures need a package that agents in this process do without.
     from llmagentos.recipes.apart import dialling_engine, starting_engine  # noqa: PLC0415
 
-    dialled = session.settings.engine == "flower" and session.settings.flower.roster
-    return dialling_engine(session, folder) if dialled else starting_engine(session, folder)
+    make = dialling_engine if session.settings.dialled else starting_engine
+    return make(session, folder)
 
 
 def opening_line(session: Session, folder: RunFolder) -> str:
     """What a person waits for while an engine starts, and where it tells more."""
     settings = session.settings
-    if settings.engine == "flower" and settings.flower.roster:
+    if settings.dialled:
         at = f"{settings.flower.listen}:{settings.flower.port}"
         return f"agents dial in at {at}; Flower's logs are in {folder.engine / 'flower'}"
     count = len(session.roster)

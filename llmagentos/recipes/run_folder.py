@@ -9,6 +9,7 @@ from typing import Any
 
 from llmagentos.errors import SettingError
 from llmagentos.files import write_durably
+from llmagentos.settings.checks import require
 
 
 class RunFolder:
@@ -95,6 +96,8 @@ def run_folder(out: Path, name: str | None, recipe: str, *, resume: bool) -> Run
     """
     if name is None:
         name = _name(out, recipe, next_=not resume)
+    one = bool(name.strip(". ")) and name == Path(name).name
+    require(one, "--name", name, "needs to be the name of one folder; --out says where it is")
     folder = RunFolder(out / name)
     folder.check()
     if resume and not folder.begun:

@@ -76,7 +76,11 @@ def named_run(name: str | None, out: Path) -> RunFolder:
         )
     found = next((path for path in (Path(name), out / name) if RunFolder(path).begun), None)
     if found is None:
-        raise SettingError(f"run={name!r}: neither it nor {out / name} is the folder of a run")
+        there = Path(name) if Path(name).is_dir() else out
+        runs = sorted(path.name for path in there.glob("*") if RunFolder(path).begun)
+        raise SettingError(
+            f"run={name!r}: no run; in {there} there are {', '.join(runs) or 'none'}"
+        )
     return RunFolder(found)
 
 

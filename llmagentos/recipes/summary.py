@@ -49,7 +49,7 @@ def summarise(
         "after": measured(journal, len(reports)),
         "compare": compared,
         "sample": sample_answers(own, session),
-        "silos": heterogeneity(session.silos),
+        "silos": [] if session.settings.dialled else heterogeneity(session.silos),
     }
 
 

@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 from llmagentos.aggregation import check_aggregation
 from llmagentos.collection import without_collection
@@ -17,6 +18,7 @@ from llmagentos.recipes.log_file import log_to_terminal
 from llmagentos.recipes.prometheus import check_prometheus
 from llmagentos.settings import RunSettings
 from llmagentos.settings.checks import require
+from llmagentos.strategies import check_enough
 
 
 def main(recipe: Recipe, words: Sequence[str] | None = None) -> int:
@@ -40,7 +42,7 @@ def tune(command: Command) -> None:
     check_engine(command.settings.engine)
     check_model(command.settings.model)
     examples = read_silos(command.settings.corpus, command.settings.seed)
-    check_agents(command.settings, examples)
+    check_agents(command.settings, taking_part(command.settings, examples))
     with Display(quiet=not first) as display:
         # Importing torch takes seconds, which a wrong setting or corpus should not cost.
         with without_collection():
@@ -49,12 +51,24 @@ def tune(command: Command) -> None:
         carry_out(command, examples, display, first=first)
 
 
+def taking_part(settings: RunSettings, silos: Collection[str]) -> Collection[str]:
+    """The names of the agents: of the silos here, or of the roster where agents dial in."""
+    if not settings.dialled:
+        return silos
+    # Keys need a package that agents in this process do without.
+    from llmagentos.identity import read_roster  # noqa: PLC0415
+
+    members = read_roster(Path(str(settings.flower.roster)))
+    return [name for name, member in members.items() if not member.revoked]
+
+
 def check_agents(settings: RunSettings, agents: Collection[str]) -> None:
     """Raise ``SettingError`` where settings count on agents that are not there."""
     for agent in settings.local.steps_by_agent:
         remedy = f"no such agent; there are {', '.join(agents)}"
         require(agent in agents, "local.steps_by_agent", agent, remedy)
     server = settings.server
+    check_enough(server, len(agents))
     if server.strategy == "fedbuff":
         remedy = f"there are {len(agents)} agents, and none is in a buffer twice; set it lower"
         require(server.buffer <= len(agents), "server.buffer", server.buffer, remedy)

@@ -15,6 +15,7 @@ from llmagentos.settings.personal import PersonalSettings
 from llmagentos.settings.privacy import PrivacySettings
 from llmagentos.settings.server import ServerSettings
 from llmagentos.settings.together import (
+    check_codec,
     check_personal,
     check_privacy,
     check_spare,
@@ -104,6 +105,12 @@ class RunSettings:
         check_personal(self.server, self.personal)
         check_whole(self.lora, self.personal)
         check_privacy(self.server, self.privacy)
+        check_codec(self.server, self.codec)
         horizon, threads = self.schedule_rounds, self.threads
         require(horizon is None or horizon >= 1, "schedule_rounds", horizon, "needs at least 1")
         require(threads is None or threads >= 1, "threads", threads, "needs at least 1")
+
+    @property
+    def dialled(self) -> bool:
+        """Whether the agents are those of organisations, which dial in and bring their own text."""
+        return self.engine == "flower" and self.flower.roster is not None

@@ -1,6 +1,7 @@
 """Settings of server and agents that only fit together."""
 
 from llmagentos.settings.checks import require
+from llmagentos.settings.codec import CodecSettings
 from llmagentos.settings.local import LocalSettings
 from llmagentos.settings.model import LoraSettings
 from llmagentos.settings.personal import PersonalSettings
@@ -12,6 +13,10 @@ OF_PLAIN_DESCENT = ("fednova", "scaffold")
 
 CORRECTED = ("scaffold", "feddyn")
 """Strategies that correct the agents' gradients, for a plain mean over all agents."""
+
+
+PLACE_BY_PLACE = ("median", "trimmed_mean")
+"""Strategies that compare what agents say of one value."""
 
 
 def check_strategy(server: ServerSettings, local: LocalSettings) -> None:
@@ -61,6 +66,13 @@ def check_whole(lora: LoraSettings, personal: PersonalSettings) -> None:
         "to those of a second adapter; use ditto"
     )
     require(not summed, "personal.method", personal.method, remedy)
+
+
+def check_codec(server: ServerSettings, codec: CodecSettings) -> None:
+    """Raise ``SettingError`` where agents send different places and the server compares them."""
+    remedy = f"codec.name={codec.name!r} sends other places of every agent; use int8, or krum"
+    compared = server.strategy in PLACE_BY_PLACE and codec.name == "top_k"
+    require(not compared, "server.strategy", server.strategy, remedy)
 
 
 def check_privacy(server: ServerSettings, privacy: PrivacySettings) -> None:

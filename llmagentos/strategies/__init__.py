@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from llmagentos.settings import ServerSettings
+from llmagentos.settings.checks import require
 from llmagentos.strategies.asynchronous import fedasync, fedbuff
 from llmagentos.strategies.fedavg import draw, fedavg
 from llmagentos.strategies.feddyn import feddyn
@@ -22,6 +23,7 @@ __all__ = [
     "Dispatch",
     "Step",
     "Strategy",
+    "check_enough",
     "draw",
     "fedadagrad",
     "fedadam",
@@ -65,3 +67,13 @@ def strategy_of(settings: ServerSettings) -> Strategy:
     }[settings.strategy]()
     weighted = settings.sampling == "weighted"
     return replace(made, sample=draw(settings.fraction, weighted=weighted))
+
+
+def check_enough(settings: ServerSettings, agents: int) -> None:
+    """Raise ``SettingError`` where a full round has fewer updates than the strategy needs."""
+    needed, drawn = strategy_of(settings).least, settings.updates(agents)
+    remedy = (
+        f"needs {needed} updates a round, and {agents} agents give {drawn}; "
+        "have more agents, or set server.trim, server.tolerated or another strategy"
+    )
+    require(needed <= drawn, "server.strategy", settings.strategy, remedy)

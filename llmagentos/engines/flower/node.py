@@ -7,7 +7,7 @@ from pathlib import Path
 from llmagentos.engines.answering import ATTEMPTS, unbroken_answer
 from llmagentos.engines.carrier import Answer
 from llmagentos.engines.flower.link import flower_settings
-from llmagentos.engines.flower.program import Program
+from llmagentos.engines.flower.program import SUPEREXEC, Program, installed
 from llmagentos.engines.flower.tray import Tray
 
 POLL_S = 0.1
@@ -28,7 +28,8 @@ class Node:
     port: int = 9094
 
     def program(self) -> Program:
-        """The SuperNode."""
+        """The SuperNode; ``SettingError`` where a program that it starts is not there."""
+        installed(SUPEREXEC)
         home = self.folder.absolute() / "home"
         home.mkdir(parents=True, exist_ok=True)
         Tray(self.folder / "answers").clear()

@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 PAUSE_S = 3
 """A program that keeps ending is started this often."""
 
+SUPEREXEC = "flower-superexec"
+"""What starts Flower's apps, for the SuperLink and for a SuperNode."""
+
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)
 
@@ -61,8 +64,14 @@ class Program:
         code = self.running.poll()
         if code is not None and time.monotonic() - self._started > PAUSE_S:
             name = Path(self.words[0]).name
-            log.warning("%s ended with %d, started again; see %s", name, code, self.log_file)
+            told = (name, code, self._last_line(), self.log_file)
+            log.warning("%s ended with %d (%s), started again; see %s", *told)
             self._start()
+
+    def _last_line(self) -> str:
+        """The last thing that the program told."""
+        lines = self.log_file.read_text(errors="replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "without a word")
 
     def end(self) -> None:
         """Neither the program nor what it has started is left."""
