@@ -69,7 +69,7 @@ class Journal:
         when the journal began with others.
         """
         facts = {**facts, "layout": layout.to_json()}
-        known = dict(self._rows.execute("SELECT name, value FROM facts").fetchall())
+        known = dict(self._rows.execute("SELECT name, value FROM facts"))
         if not known:
             known = {"run": secrets.token_hex(8), **facts}
             self._open(first(), known)
@@ -83,7 +83,7 @@ class Journal:
     @property
     def run(self) -> str:
         """The id of the run that began here."""
-        (value,) = self._rows.execute("SELECT value FROM facts WHERE name='run'").fetchone()
+        (value,) = self._rows.first("SELECT value FROM facts WHERE name='run'")
         return str(value)
 
     def _open(self, state: ServerState, facts: Mapping[str, str]) -> None:
@@ -95,12 +95,12 @@ class Journal:
 
     def state(self, round_: int | None = None) -> ServerState:
         """The state of a round, the open one unless given; closed ones go when ``forget`` says."""
-        round_, body = self._rows.execute(
+        round_, body = self._rows.first(
             "SELECT round, state FROM rounds WHERE round=coalesce(?, (SELECT max(round)"
             " FROM rounds))",
             (round_,),
-        ).fetchone()
-        (layout,) = self._rows.execute("SELECT value FROM facts WHERE name='layout'").fetchone()
+        )
+        (layout,) = self._rows.first("SELECT value FROM facts WHERE name='layout'")
         try:
             _, vectors = unpack(self._files.map(body))
         except Damaged as error:
@@ -121,10 +121,10 @@ class Journal:
     def answered(self, task: Task | Update | Failure) -> bool:
         """Whether the task has its answer, good or refused; a second one is not wanted."""
         return bool(
-            self._rows.execute(
+            self._rows.first(
                 "SELECT 1 FROM answers WHERE round=? AND kind=? AND agent=?",
                 (task.round, task.kind, task.agent),
-            ).fetchone()
+            )
         )
 
     @contextmanager
@@ -199,31 +199,29 @@ class Journal:
 
     def open_tasks(self) -> list[tuple[str, int]]:
         """Agent and round of the fit tasks that have no answer, in the order they were asked."""
-        return self._rows.execute("SELECT agent, round FROM unanswered").fetchall()
+        return self._rows.execute("SELECT agent, round FROM unanswered")
 
     def last_answer(self, agent: str, before: int) -> int | None:
         """The last round before a given one that has an admitted update of an agent."""
-        (found,) = self._rows.execute(
+        (found,) = self._rows.first(
             "SELECT max(round) FROM answers WHERE kind='fit' AND agent=? AND round<?"
             " AND body IS NOT NULL",
             (agent, before),
-        ).fetchone()
+        )
         return found if found is None else int(found)
 
     def receipt(self, agent: str, before: int) -> int | None:
         """The last round before a given one that counted an agent."""
-        found = self._rows.execute(
+        found = self._rows.first(
             "SELECT round FROM rounds WHERE round<? AND EXISTS"
             " (SELECT 1 FROM json_each(members) WHERE value=?) ORDER BY round DESC LIMIT 1",
             (before, agent),
-        ).fetchone()
+        )
         return found[0] if found else None
 
     def members(self, round_: int) -> list[str] | None:
         """Who counts in a round, once that is decided."""
-        (text,) = self._rows.execute(
-            "SELECT members FROM rounds WHERE round=?", (round_,)
-        ).fetchone()
+        (text,) = self._rows.first("SELECT members FROM rounds WHERE round=?", (round_,))
         return None if text is None else list(json.loads(text))
 
     def decide(self, round_: int, members: Sequence[str]) -> None:
@@ -273,13 +271,11 @@ class Journal:
 
         Of closed rounds only those rows that are still to be counted.
         """
-        rows = self._rows.execute(
-            "SELECT rowid, round, body FROM answers WHERE body IS NOT NULL"
-        ).fetchall()
+        rows = self._rows.execute("SELECT rowid, round, body FROM answers WHERE body IS NOT NULL")
         self._files.keep(
             {name for (name,) in self._rows.execute(NEEDED)} | {name for *_, name in rows}
         )
-        (open_round,) = self._rows.execute("SELECT max(round) FROM rounds").fetchone()
+        (open_round,) = self._rows.first("SELECT max(round) FROM rounds")
         waiting = {place for (place,) in self._rows.execute("SELECT place FROM waiting")}
         for row, round_, name in rows:
             if round_ >= (open_round or 0) or row in waiting:

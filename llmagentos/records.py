@@ -40,14 +40,18 @@ class Records:
         for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", *schema):
             self.execute(statement)
 
-    def execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
-        """What a statement finds."""
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        """The rows that a statement finds, all read: what is damaged shows then, not before."""
         try:
-            return self._rows.execute(statement, values)
+            return self._rows.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             if any(words in str(error) for words in FULL):
                 raise DiskFull(f"{self.folder}: {error}; make room there") from error
             raise JournalError(f"{self.folder} cannot be used: {error}") from error
+
+    def first(self, statement: str, values: Sequence[Any] = ()) -> Any:
+        """The first row that a statement finds, or ``None``."""
+        return next(iter(self.execute(statement, values)), None)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -22,7 +22,6 @@ class Replayed(InProcessEngine):
 def arrivals(folder):
     """Agent and round of the updates in a journal, in the order in which they came."""
     with Journal(folder) as journal:
-        rows = journal._rows.execute(
+        return journal._rows.execute(
             "SELECT agent, round FROM answers WHERE kind='fit' ORDER BY rowid"
         )
-        return rows.fetchall()

@@ -119,7 +119,7 @@ def test_an_update_that_is_lost_while_it_waits_is_asked_for_again(tmp_path):
     list(asynchrony.run(parts))
     parts.journal.forget(updates=True)
     rows = parts.journal._rows
-    ((waiting,),) = rows.execute("SELECT body FROM waiting").fetchall()
+    ((waiting,),) = rows.execute("SELECT body FROM waiting")
     parts.journal.close()
     (tmp_path / "cas" / waiting).unlink()
     again = federation(tmp_path, strategy=fedasync(), engine=paced(tmp_path), rounds=10)
@@ -183,9 +183,7 @@ def test_a_receipt_names_the_round_that_the_counted_update_began_at(tmp_path):
 
 
 def rows_of(journal):
-    return journal._rows.execute(
-        "SELECT agent, round FROM answers WHERE kind='fit' ORDER BY rowid"
-    ).fetchall()
+    return journal._rows.execute("SELECT agent, round FROM answers WHERE kind='fit' ORDER BY rowid")
 
 
 class Failing(Quadratic):

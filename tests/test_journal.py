@@ -185,6 +185,19 @@ def test_a_database_that_is_damaged_is_not_taken_for_a_full_disk(tmp_path):
         journal.state()
 
 
+def test_a_page_that_is_damaged_is_told_when_it_is_read(tmp_path):
+    facts = {f"fact {number:02}": "value" * 100 for number in range(40)}
+    with Journal(tmp_path) as journal:
+        journal.begin(layout_of_size(1), facts, first_state)
+    path = tmp_path / "journal.sqlite"
+    body = bytearray(path.read_bytes())
+    last = body.rindex(b"fact 39") // 4096 * 4096  # the table's; its index begins before it
+    body[last : last + 4096] = b"Z" * 4096
+    path.write_bytes(body)
+    with Journal(tmp_path) as journal, pytest.raises(JournalError, match="disk image is malformed"):
+        journal.begin(layout_of_size(1), facts, first_state)
+
+
 def test_ctrl_c_waits_for_the_entry(tmp_path, monkeypatch):
     parts = federation(tmp_path)
     signal.signal(signal.SIGINT, signal.default_int_handler)

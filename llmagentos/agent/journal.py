@@ -50,9 +50,9 @@ class AgentJournal:
 
         Raises ``Refused`` for another task under an answered key, and for one that is over.
         """
-        known = self._rows.execute(
+        known = self._rows.first(
             "SELECT asked, body FROM answers WHERE run=? AND round=? AND kind=?", _key(task)
-        ).fetchone()
+        )
         if known is None:
             self._check_order(task)
             return None
@@ -70,9 +70,9 @@ class AgentJournal:
 
     def _check_order(self, task: Task) -> None:
         """A run's training goes forward: what came before the last answer is over."""
-        (last,) = self._rows.execute(
+        (last,) = self._rows.first(
             "SELECT max(round) FROM answers WHERE run=? AND kind='fit'", (task.run,)
-        ).fetchone()
+        )
         if task.kind == "fit" and last is not None and task.round < last:
             raise Refused(f"round {task.round} is over: round {last} was answered")
 

@@ -165,11 +165,9 @@ def outcome(path: Path) -> dict[str, Any]:
             "reports": reports,
             "rows": journal._rows.execute(
                 "SELECT round, kind, agent, squared_norm, refused FROM answers ORDER BY 1, 2, 3"
-            ).fetchall(),
-            "members": journal._rows.execute("SELECT round, members FROM rounds").fetchall(),
-            "asked": journal._rows.execute(
-                "SELECT round, kind, agent FROM asked ORDER BY 1, 2, 3"
-            ).fetchall(),
+            ),
+            "members": journal._rows.execute("SELECT round, members FROM rounds"),
+            "asked": journal._rows.execute("SELECT round, kind, agent FROM asked ORDER BY 1, 2, 3"),
         }
         check_files(path, journal)
     lines = (path / "metrics.jsonl").read_text().splitlines()
