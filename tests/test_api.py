@@ -504,6 +504,14 @@ def test_what_is_wrong_with_a_call_of_train_is_said():
             "num_rounds": 1,
             "strategy": ServerSettings(weighting="tokens"),
         },
+        "server.deadline_s=5.0: nobody is late": {
+            "num_rounds": 1,
+            "strategy": ServerSettings(deadline_s=5.0),
+        },
+        "server.spare=0.2: nobody is late": {
+            "num_rounds": 1,
+            "strategy": ServerSettings(spare=0.2),
+        },
     }
     for message, given in wrong.items():
         with pytest.raises(SettingError, match=message):

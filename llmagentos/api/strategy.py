@@ -17,6 +17,8 @@ from llmagentos.strategies import Step, Strategy, fedavg, strategy_of
 OF_AGENTS = ("fednova", "scaffold", "feddyn", "fedbuff", "fedasync")
 """Strategies that ask more of agents than to train in rounds, as clients do."""
 SERVER_SIDE = set(get_args(get_type_hints(ServerSettings)["strategy"])) - set(OF_AGENTS)
+OF_WAITING = ("spare", "deadline_s", "resend_s")
+"""Settings for agents elsewhere, who may be late."""
 KNOWN = (*sorted(SERVER_SIDE), "fedprox")
 FEDPROX_MU = 0.01
 """FedProx's mu where it is not given."""
@@ -25,8 +27,9 @@ FEDPROX_MU = 0.01
 def server_settings(strategy: str | ServerSettings) -> ServerSettings:
     """The settings that a name stands for, in which every client has to answer.
 
-    FedProx averages as FedAvg does. Raises ``SettingError`` for a name that is not known, and
-    for weights by tokens, which only a language model's corpus has.
+    FedProx averages as FedAvg does. Raises ``SettingError`` for a name that is not known, for
+    weights by tokens, which only a language model's corpus has, and for settings of agents that
+    may be late, which clients in one process never are.
     """
     settings = strategy
     if not isinstance(settings, ServerSettings):
@@ -40,6 +43,9 @@ def server_settings(strategy: str | ServerSettings) -> ServerSettings:
         raise SettingError(f"strategy={settings.strategy!r} is not known; {hint}")
     remedy = "rows have no tokens here; set examples or uniform, or give add_client weight="
     require(settings.counting != "tokens", "server.weighting", settings.weighting, remedy)
+    for name in OF_WAITING:
+        value, usual = getattr(settings, name), getattr(ServerSettings(), name)
+        require(value == usual, f"server.{name}", value, "nobody is late in one process; drop it")
     return settings
 
 
