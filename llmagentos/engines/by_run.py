@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from math import inf
 from pathlib import Path
 
-from llmagentos.engines.coding import CodingTrainer, with_memory
+from llmagentos.engines.coding import CodingTrainer
 from llmagentos.engines.engine import Trainer
+from llmagentos.engines.layers import with_memory
 from llmagentos.memory import folder_name
 from llmagentos.messages import Task, Update
 

@@ -3,32 +3,16 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from math import inf
 from pathlib import Path
 
 import numpy as np
 
 from llmagentos.codecs import asked_codec, codec_of, encode_all, read_all
-from llmagentos.engines.correcting import CorrectingTrainer
 from llmagentos.engines.engine import Trainer
-from llmagentos.engines.keeping import KeepingTrainer
-from llmagentos.engines.personalising import PersonalisingTrainer
-from llmagentos.engines.sharing import SharingTrainer
-from llmagentos.engines.veiling import VeilingTrainer
 from llmagentos.engines.wrapping import fitted
 from llmagentos.memory import AgentMemory, folder_name
 from llmagentos.messages import Task, Update
 from llmagentos.seeds import generator
-
-
-def with_memory(trainer: Trainer, folder: Path, residual_rank: float = inf) -> "CodingTrainer":
-    """The trainer of agents that do as tasks say and remember in ``folder``.
-
-    ``residual_rank`` is the highest rank of what all rounds together may add to their base.
-    """
-    keeping = KeepingTrainer(PersonalisingTrainer(trainer, folder), folder)
-    whole = SharingTrainer(CorrectingTrainer(keeping, folder), folder, residual_rank)
-    return CodingTrainer(VeilingTrainer(whole, folder), folder)
 
 
 class CodingTrainer:
