@@ -7,12 +7,12 @@ from functools import partial
 from inspect import Parameter, signature
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from llmagentos import kernels
 from llmagentos.api.clients import Client
 from llmagentos.api.optimizers import Fresh
 from llmagentos.api.proximal import pull_to_here
@@ -137,7 +137,7 @@ def _step(optimizer: Optimizer, loss_of: Callable[[], Tensor], pull: Callable[[]
 
 def _check_finite(delta: Vector, loss: float) -> None:
     """Raise ``DivergedError`` unless the client's change ``(d,)`` is finite."""
-    if not np.isfinite(delta).all():
+    if kernels.inspect(delta).nonfinite:
         raise DivergedError(
             f"training has left the finite numbers, its loss is {loss:g}: look for NaN in the "
             "client's data, or lower the optimizer's learning rate"

@@ -14,7 +14,6 @@ OF_PLAIN_DESCENT = ("fednova", "scaffold")
 CORRECTED = ("scaffold", "feddyn")
 """Strategies that correct the agents' gradients, for a plain mean over all agents."""
 
-
 PLACE_BY_PLACE = ("median", "trimmed_mean")
 """Strategies that compare what agents say of one value."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from llmagentos.engines.flower.command_line import CommandLine
 from llmagentos.engines.flower.guard import guarded_path
-from llmagentos.engines.flower.program import Program, Tended
+from llmagentos.engines.flower.program import SUPEREXEC, Program, Tended
 from llmagentos.engines.flower.shim import write_shim
 from llmagentos.engines.flower.tray import FOLDER, desk_of
 from llmagentos.errors import SettingError
@@ -81,7 +81,7 @@ class Link:
         return Program(words, self.folder / "superlink.log", self.settings)
 
     def _superexec(self) -> Program:
-        words = ["flower-superexec", "--runtime-api-address", self.address.reached]
+        words = [SUPEREXEC, "--runtime-api-address", self.address.reached]
         words += ["--root-certificates", str(self.address.certificates / "ca.pem")]
         words += ["--superexec-auth-secret-file", str(self._secret())]
         return Program(words, self.folder / "superexec.log", self.settings)
