@@ -15,6 +15,7 @@ from llmagentos.seeds import generator
 from llmagentos.settings import CodecSettings, LoraSettings, RunSettings
 from llmagentos.state import ServerState
 from llmagentos.strategies import strategy_of
+from llmagentos.tasks import decode_task, encode_task
 
 
 def layout_of(shapes, rank=3, scale=2.0):
@@ -61,15 +62,15 @@ class Homing:
 
 
 class Listening(InProcessEngine):
-    """Remembers every byte that came from an agent, and every task that went to it."""
+    """Remembers every byte that came from an agent, and every task as a file brings it there."""
 
     def __init__(self, *parts):
         super().__init__(*parts)
         self.sent, self.tasks = [], []
 
     def send(self, task):
-        self.tasks.append(task)
-        super().send(task)
+        self.tasks.append(decode_task(encode_task(task)))
+        super().send(self.tasks[-1])
 
     def poll(self, timeout_s=None):
         replies = super().poll(timeout_s)

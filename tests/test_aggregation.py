@@ -8,13 +8,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from llmagentos.aggregation import METHODS, chapters, check_aggregation
+from llmagentos.aggregation import METHODS, aggregated, chapters, check_aggregation
 from llmagentos.aggregation.residual import factors_of, joined, rank_of
 from llmagentos.engines import with_memory
 from llmagentos.errors import QuorumError, SettingError
 from llmagentos.federation import run
 from llmagentos.journal import Journal
 from llmagentos.memory import AgentMemory, folder_name
+from llmagentos.strategies import fedavg, strategy_of
 from tests.lora_world import (
     AGENTS,
     LAYOUT,
@@ -232,6 +233,17 @@ def test_a_returning_agent_catches_up(tmp_path, method):
         assert all(other == one for other in others)
 
 
+def test_a_returning_agent_still_has_its_private_factor(tmp_path):
+    trainer = Sick()
+    played(tmp_path, "fedsa", trainer=trainer)
+    first, again = (
+        t for t in trainer.seen if (t.kind, t.agent) == ("fit", "north") and t.round != 2
+    )
+    left = first.vectors["adapter"] + trainer.update(first).vectors["delta"]
+    assert again.round == 3
+    assert again.vectors["adapter"][B].tobytes() == left[B].tobytes()
+
+
 @pytest.mark.parametrize("method", ["ffa", "fedex"])
 def test_an_agent_that_lost_its_memory_says_so_and_gets_all_in_the_next_round(tmp_path, method):
     parts = federation(tmp_path, method, rounds=5)
@@ -404,6 +416,12 @@ def test_what_a_codec_loses_of_a_half_is_added_to_the_same_half(tmp_path, method
 WRONG = [
     ("flexlora", {"strategy": "fedadam"}, {}, r"server\.strategy='fedadam'.*takes no server"),
     ("fedex", {"lr": 0.5}, {}, r"with lr=0\.5.*use fedavg with lr 1, or aggregation naive, ffa"),
+    (
+        "flora",
+        {"strategy": "median"},
+        {},
+        r"server\.strategy='median' with lr=1: .*takes no server",
+    ),
     ("ffa", {"strategy": "fedbuff"}, {}, r"server\.strategy='fedbuff': aggregation 'ffa' goes"),
     ("naive", {}, {"ranks": {"east": 2}}, r"lora\.ranks=.*use zero_pad, hetlora, flora, flexlora"),
     *(
@@ -417,8 +435,29 @@ WRONG = [
 
 @pytest.mark.parametrize(("method", "server", "more", "message"), WRONG)
 def test_settings_that_do_not_go_together_are_refused_by_name(method, server, more, message):
+    settings = settings_of(method, **more, **server)
     with pytest.raises(SettingError, match=message):
-        check_aggregation(settings_of(method, **more, **server))
+        check_aggregation(settings)
+    with pytest.raises(SettingError, match=message):
+        aggregated(strategy_of(settings.server), settings)
+
+
+@pytest.mark.parametrize(
+    ("method", "server", "more"),
+    [
+        ("naive", {"strategy": "fedbuff"}, {}),
+        ("ffa", {"strategy": "krum"}, {"codec": {"name": "int8"}}),
+        ("fedsvd", {}, {"codec": {"name": "int8", "error_feedback": False}}),
+    ],
+)
+def test_settings_that_go_together_are_taken(method, server, more):
+    check_aggregation(settings_of(method, **more, **server))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_that_makes_more_than_a_mean_needs_single_updates(method):
+    strategy = aggregated(fedavg(), settings_of(method))
+    assert (strategy.needs == "rows") == (METHODS[method].rule is not None)
 
 
 def test_a_rank_above_the_global_one_is_refused():
@@ -426,6 +465,12 @@ def test_a_rank_above_the_global_one_is_refused():
         SettingError, match=r"lora\.ranks\.east=4: needs to lie in \[1, lora\.rank\]"
     ):
         settings_of("flora", ranks={"east": 4})
+
+
+@pytest.mark.parametrize("method", ["zero_pad", "hetlora", "flexlora", "fedsvd", "lora_fair"])
+def test_an_agent_that_gets_all_in_every_round_keeps_nothing(tmp_path, method):
+    played(tmp_path, method)
+    assert not (tmp_path / "agents").exists()
 
 
 def test_without_a_method_nothing_is_told_and_nothing_is_kept(tmp_path, caplog):

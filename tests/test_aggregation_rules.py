@@ -106,6 +106,18 @@ def test_fedex_residual_has_at_most_rank_n_minus_one_times_r(agents, seed):
     assert np.allclose(merged.pair.a, np.mean([each.a for each in local], axis=0), atol=1e-6)
 
 
+@pytest.mark.parametrize(("small", "rank"), [(1.5 * 2.0**-24, 2), (0.75 * 2.0**-24, 1)])
+def test_what_float32_rounds_away_has_no_place_in_a_residual(small, rank):
+    one = Factors(np.eye(2, IN), np.diag([1.0, small]), 2.0)
+    assert METHODS["flora"].rule([one], [1.0], 2).residual.rank == rank
+
+
+def test_the_pair_of_fedex_is_the_one_that_is_sent():
+    pair = METHODS["fedex"].rule([drawn(k) for k in range(3)], [0.2, 0.3, 0.5], RANK).pair
+    for factor in (pair.a, pair.b):
+        assert np.array_equal(factor, factor.astype(np.float32))
+
+
 def test_fedex_and_flora_leave_no_rounding_behind():
     equal = [drawn(1)] * 3
     assert METHODS["fedex"].rule(equal, [0.2, 0.3, 0.5], RANK).residual.rank == 0
@@ -151,6 +163,28 @@ def test_lora_fair_without_a_ridge_is_the_projection_on_the_averaged_a():
     ideal, pair = summed(local, shares).dense(), lora_fair(local, shares, RANK, ridge=1e-12).pair
     projector = np.linalg.pinv(pair.a) @ pair.a
     assert np.allclose(pair.dense(), ideal @ projector, atol=1e-8)
+
+
+@settings(deadline=None)
+@given(WEIGHTS, st.integers(0, 2**32), st.floats(0.1, 8), st.floats(0.01, 10))
+def test_lora_fair_minimises_what_is_missed_and_what_it_takes(weights, seed, scale, ridge):
+    """As least squares: s A^T D^T = (M - s B A)^T above sqrt(ridge t) D^T = 0."""
+    shares = shares_of(weights)
+    local = [drawn([seed, k], scale=scale) for k in range(len(weights))]
+    a, b, _ = averaged(local, shares, RANK).pair
+    missing = (summed(local, shares).dense() - scale * b @ a).T
+    size = scale**2 * np.mean(np.sum(a**2, axis=1))
+    left = np.vstack([scale * a.T, np.sqrt(ridge * size) * np.eye(RANK)])
+    moved = np.linalg.lstsq(left, np.vstack([missing, np.zeros((RANK, OUT))]), rcond=None)[0].T
+    found = lora_fair(local, shares, RANK, ridge=ridge).pair
+    assert np.array_equal(found.a, a)
+    np.testing.assert_allclose(found.b, b + moved, atol=1e-9)
+
+
+def test_lora_fair_leaves_the_averages_where_a_is_nothing():
+    flat = [drawn(k)._replace(a=np.zeros((RANK, IN))) for k in range(2)]
+    found = lora_fair(flat, [0.5, 0.5], RANK).pair
+    assert np.array_equal(found.b, (flat[0].b + flat[1].b) / 2)
 
 
 def test_hetlora_with_equal_norms_is_the_plain_average():

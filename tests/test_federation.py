@@ -97,6 +97,7 @@ def test_report_of_a_round_says_who_did_what(tmp_path):
     assert report.cosines["matrix"] == [[1, 1], [1, 1]]
     assert report.update_norm == pytest.approx(5 - 1.383789, abs=1e-6)
     assert (report.refused, report.bytes_down) == ({}, 8)
+    assert report.product_error is None
 
 
 def fields_of(body):

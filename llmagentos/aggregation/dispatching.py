@@ -1,7 +1,7 @@
 """What a method sends down: what has changed since an agent was last there, at its own rank."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from llmagentos.adapter import refit
@@ -23,7 +23,7 @@ class Dispatching:
     method: Method
     ranks: Mapping[str, int]
     """Ranks by agent; the global adapter's for all others."""
-    modules: Mapping[str, Collection[str]] = field(default_factory=dict)
+    modules: Mapping[str, Collection[str]]
     """Names of adapted layers by agent; all of them for all others."""
 
     def __call__(
@@ -32,7 +32,7 @@ class Dispatching:
         """What the agent gets in the state's round, if ``receipt`` last counted it."""
         whole = state.adapter
         layout = self._layout(whole.layout, agent)
-        recent = receipt is not None and receipt == state.round - 1
+        recent = receipt == state.round - 1
         given = self._given(state.round, receipt, recent=recent)
         residuals = chapters(state.extra)
         news = {n: v for n, v in residuals.items() if not recent or made_in(n) == receipt}

@@ -40,7 +40,7 @@ class Truncated(NamedTuple):
     error: float
 
 
-def factors(a: NDArray[Any], b: NDArray[Any], scale: float = 1.0) -> Factors:
+def factors(a: NDArray[Any], b: NDArray[Any], scale: float) -> Factors:
     """The product of two arrays, in float64."""
     return Factors(np.asarray(a, np.float64), np.asarray(b, np.float64), scale)
 

@@ -34,8 +34,7 @@ def local_layers(
         there = [row for row in range(len(step.rows)) if _has(step, row, pair)]
         whole = sum(shares[row] for row in there)
         local = [_local(state, step.rows[row], pair, sent) for row in there]
-        all_there = len(there) == len(step.rows)
-        yield Layer(local, list(shares) if all_there else [shares[row] / whole for row in there])
+        yield Layer(local, [shares[row] / whole for row in there])
 
 
 def _has(step: Step, row: int, pair: LoraPair) -> bool:

@@ -118,8 +118,7 @@ def lora_fair(local: Locals, shares: Shares, rank: int, *, ridge: float = 0.01) 
 def condensed(product: Factors, local: Locals, shares: Shares) -> Factors:
     """The product at the rank that it has, once what float32 rounds away is left out."""
     reference = norm(summed(local, shares))
-    full = min(product.rank, len(product.b), product.a.shape[1])
-    kept = truncated(product, full).factors
+    kept = truncated(product, product.rank).factors
     sizes = np.linalg.norm(kept.b, axis=0)
     rank = int((sizes > SMALLEST * reference).sum())
     return rescaled(Factors(kept.a[:rank], kept.b[:, :rank]), local[0].scale)
