@@ -66,6 +66,12 @@ def test_feddyn_takes_the_steps_of_the_paper(tmp_path):
     assert xs == pytest.approx([-2.011, -1.046, 0.450, 0.845], abs=1e-3)
 
 
+def test_a_step_by_hand_is_one_of_all_agents():
+    row = Step([np.float32([2])], [1.0])
+    state = scaffold().advance(first_state(), replace(row, beside={"control": row}))
+    assert state.moments["control"].tolist() == [2.0]
+
+
 def test_scaffold_of_one_step_is_descent_of_the_mean(tmp_path):
     xs = course(tmp_path, scaffold(), fit={"steps": 1}, rounds=4)
     assert xs == pytest.approx([BEST + 4.2 * 0.75**r for r in range(1, 5)], abs=1e-5)

@@ -4,6 +4,7 @@ import json
 import logging
 import re
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from llmagentos import asynchrony
 from llmagentos.codecs import pack
 from llmagentos.engines import InProcessEngine, Reply
 from llmagentos.errors import DivergedError, QuorumError
-from llmagentos.federation import measure, run
+from llmagentos.federation import measure, run, task_for
 from llmagentos.journal import Journal
 from llmagentos.messages import Enrolled, answer, encode
 from llmagentos.strategies import (
@@ -176,6 +177,26 @@ def test_a_bad_update_is_refused_alone_and_named(tmp_path, name, caplog):
     assert parts.journal.state().adapter.vector[0] == pytest.approx(5 * 0.9**10)
 
 
+def test_an_answer_that_another_agent_gave_before_is_refused_and_not_taken_for_a_late_one(tmp_path):
+    bodies = []
+
+    class Borrowed(InProcessEngine):
+        def poll(self, timeout_s=None):
+            replies = super().poll()
+            bodies.extend(reply.body for reply in replies)
+            return [
+                reply._replace(body=bodies[0])
+                if (reply.agent, fields_of(reply.body)["round"]) == ("south", 2)
+                else reply
+                for reply in replies
+            ]
+
+    parts = federation(tmp_path, engine=Borrowed(Quadratic(), ROSTER), rounds=2, deadline_s=100)
+    _, second = run(replace(parts, clock=count().__next__))
+    assert fields_of(bodies[0])["agent"] == "north"
+    assert second.refused == {"south": "it answers round 1, asked was 2"}
+
+
 def test_damaged_answers_are_asked_for_again(tmp_path):
     bodies = []
 
@@ -221,6 +242,54 @@ def test_too_few_updates_stop_the_run_and_a_resume_asks_again(tmp_path):
     mended, _ = final(federation(tmp_path, quorum=1.0))
     plain, _ = final(federation(tmp_path / "plain", quorum=1.0))
     assert mended == plain
+
+
+class Away(Quadratic):
+    """Nobody can train."""
+
+    def update(self, task):
+        raise TimeoutError
+
+
+def test_no_round_closes_without_a_single_update(tmp_path):
+    with pytest.raises(QuorumError, match=r"round 1: 0 of 2 updates count"):
+        list(run(federation(tmp_path, trainer=Away(), quorum=0.0)))
+
+
+class Stopping(InProcessEngine):
+    """Notes whom it asks to train, and is interrupted after the first answer."""
+
+    def __init__(self, answers):
+        super().__init__(Quadratic(), ROSTER)
+        self.answers, self.asked = answers, []
+
+    def send(self, task):
+        self.asked += [task.agent] * (task.kind == "fit")
+        super().send(task)
+
+    def poll(self, timeout_s=None):
+        if self.answers == 0:
+            raise KeyboardInterrupt
+        self.answers -= 1
+        return super().poll()
+
+
+def test_who_has_answered_before_a_resume_is_not_asked_again(tmp_path):
+    parts = federation(tmp_path, engine=Stopping(answers=1), rounds=1)
+    with pytest.raises(KeyboardInterrupt):
+        list(run(parts))
+    resumed = replace(parts, engine=Stopping(answers=100))
+    list(run(resumed))
+    assert (parts.engine.asked, resumed.engine.asked) == (["north", "south"], ["south"])
+
+
+def test_an_evaluation_is_told_nothing_of_the_training(tmp_path):
+    by_agent = {"north": {"steps": 2}}
+    parts = federation(tmp_path, strategy=feddyn(), by_agent=by_agent)
+    state = parts.journal.state()
+    assert task_for("north", "evaluate", state, parts).settings == {}
+    told = task_for("north", "fit", state, parts).settings
+    assert told == {"lr": 0.1, "steps": 2, "correction": "feddyn", "mu": 0.1}
 
 
 class Breaking(Quadratic):
@@ -283,8 +352,6 @@ def test_one_agent_with_plain_descent_is_central_training(tmp_path):
 
 def test_an_answer_is_encoded_to_the_same_bytes_every_time(tmp_path):
     parts = federation(tmp_path)
-    from llmagentos.federation import task_for
-
     task = task_for("north", "fit", parts.journal.state(), parts)
     update = answer(task, vectors={"delta": np.ones(1, np.float32)}, metrics={"b": 1.0, "a": 2.0})
     assert len({encode(update) for _ in range(20)}) == 1

@@ -70,13 +70,16 @@ def test_fedavgm_without_momentum_is_fedavg():
     assert np.array_equal(found, list(steps(fedavg(), DELTAS)))
 
 
+RATES = {"beta1": 0.8, "beta2": 0.95, "tau": 0.25}
+
+
 @pytest.mark.parametrize(
     ("strategy", "step", "rates"),
     [
-        (fedavgm(0.5, 0.9), kernels.momentum_step, {"beta": 0.9}),
-        (fedadam(0.5), kernels.adam_step, {"beta1": 0.9, "beta2": 0.99, "tau": 1e-3}),
-        (fedyogi(0.5), kernels.yogi_step, {"beta1": 0.9, "beta2": 0.99, "tau": 1e-3}),
-        (fedadagrad(0.5), kernels.adagrad_step, {"tau": 1e-3}),
+        (fedavgm(0.5, 0.8), kernels.momentum_step, {"beta": 0.8}),
+        (fedadam(0.5, **RATES), kernels.adam_step, RATES),
+        (fedyogi(0.5, **RATES), kernels.yogi_step, RATES),
+        (fedadagrad(0.5, 0.25), kernels.adagrad_step, {"tau": 0.25}),
     ],
     ids=["fedavgm", "fedadam", "fedyogi", "fedadagrad"],
 )
@@ -92,7 +95,7 @@ def test_one_pass_over_the_rows_gives_the_bits_of_the_mean_and_then_the_step(
     anchor = rng.standard_normal(size).astype(np.float32)
     state = ServerState(1, Adapter(layout_of_size(size), anchor))
     start = [np.zeros(size, np.float32)]
-    start += [np.full(size, 1e-6, np.float32)] * (step is not kernels.momentum_step)
+    start += [np.full(size, 0.25**2, np.float32)] * (step is not kernels.momentum_step)
     *moments, x = step(anchor, *start, updates.mean(), lr=0.5, **rates)
     after = strategy.advance(state, updates)
     assert after.adapter.vector.tobytes() == x.tobytes()

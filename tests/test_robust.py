@@ -84,6 +84,24 @@ def test_a_median_of_two_is_between_them():
     assert combined(median(), ROWS[:2]).tolist() == np.float32([1.05, 2.05, 2.95]).tolist()
 
 
+def test_a_median_of_one_is_that_one():
+    assert combined(median(), ROWS[:1]).tolist() == ROWS[0].tolist()
+
+
+def test_of_equal_scores_the_first_agents_updates_are_taken_in_their_order():
+    rows = list(np.eye(40, dtype=np.float32))
+    step = Step(rows, [1 / 40] * 40)
+    (best,) = krum(3).combine(first_state(), step).rows
+    kept = multi_krum(3).combine(first_state(), step).rows
+    assert best is rows[0]
+    assert [id(row) for row in kept] == [id(row) for row in rows[:37]]
+
+
+def test_the_updates_that_multi_krum_keeps_stay_in_their_order():
+    kept = multi_krum(2).combine(first_state(), Step(ROWS, [1 / 7] * 7)).rows
+    assert [id(row) for row in kept] == [id(row) for row in ROWS[:5]]
+
+
 def test_long_updates_are_shortened_and_short_ones_left():
     rows = [np.float32([3, 4]), np.float32([0.1, 0.2])]
     np.testing.assert_allclose(combined(norm_clipping(1.0), rows[:1]), [0.6, 0.8], rtol=1e-6)
