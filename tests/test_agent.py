@@ -4,17 +4,21 @@ import multiprocessing
 import signal
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from llmagentos.agent import AgentJournal, Limits
+from llmagentos.agent.desk import largest_task
 from llmagentos.agent.journal import KEPT
-from llmagentos.errors import JournalError, SettingError
+from llmagentos.agent.limits import check_limits
+from llmagentos.errors import JournalError, Refused, SettingError
 from llmagentos.federation import task_for
 from llmagentos.identity import Header, name_of, new_key, open_sealed, seal
 from llmagentos.messages import Failure, Update, decode
 from llmagentos.tasks import encode_task
 from tests.coded import ROSTER, Homing, federation
 from tests.crashing import arm
+from tests.lora_world import LAYOUT, layout_of
 from tests.organisations import BASE, Organisations
 from tests.test_remote import told
 
@@ -55,11 +59,15 @@ class Asked:
         """The desk's raw answer."""
         return (desk or self.desk).answer(self.sealed(**asked))
 
-    def reply(self, **asked):
-        """The answer out of its envelope."""
+    def answered(self, **asked):
+        """The answer's header and payload."""
         theirs = self.organisations.keys["north"].public_key()
         own = self.organisations.coordinator.public_key()
-        return decode(bytes(open_sealed(self.ask(**asked), theirs, own, 1 << 24).payload))
+        return open_sealed(self.ask(**asked), theirs, own, 1 << 24)
+
+    def reply(self, **asked):
+        """The answer out of its envelope."""
+        return decode(bytes(self.answered(**asked).payload))
 
     def told(self, **settings):
         return {"settings": {**self.task.settings, **settings}}
@@ -75,11 +83,13 @@ def test_a_task_within_the_limits_is_answered(north):
         ({"round": 101}, "rounds=101: I agreed to at most 100"),
         ({"settings": {"steps": 201}}, "steps=201: I agreed to at most 200"),
         ({"settings": {"steps": 51}}, "epochs=5.1: I agreed to at most 5"),
+        ({"settings": {"steps": 26, "accumulation": 2}}, "epochs=5.2: I agreed to at most 5"),
         ({"settings": {"strategy": "sale"}}, "strategies='sale': I agreed to fedavg"),
         ({"settings": {"aggregation": "sale"}}, "aggregations='sale': I agreed to naive"),
         ({"settings": {"codec": {"name": "gzip"}}}, "codecs='gzip': I agreed to fp32, bf16"),
         ({"settings": {"steps": -1}}, "local.steps=-1: needs at least 1"),
         ({"kind": "measure", "settings": {"rows": 1}}, "held_out=1: I agreed to 2 or more"),
+        ({"kind": "measure", "settings": {"rows": "all"}}, "held_out='all': I agreed to 2 or more"),
         ({"agent": "south"}, "the task is for 'south', I am 'north'"),
     ],
 )
@@ -89,6 +99,37 @@ def test_a_task_beyond_a_limit_is_a_signed_failure_that_names_it(north, changes,
     answer = north.reply(**changes)
     assert isinstance(answer, Failure)
     assert reason in answer.reason
+
+
+def test_what_was_just_agreed_to_is_answered(north):
+    north.desk.limits = Limits(rounds=1, steps=50, held_out=8, clip=1.0)
+    told = north.told(steps=50, privacy={"clip": 1.0})
+    assert isinstance(north.reply(**told), Update)
+    assert isinstance(north.reply(kind="measure", settings={"rows": 8, "batch": 4}), Update)
+
+
+@pytest.mark.parametrize("name", ["rounds", "steps", "epochs", "examples", "held_out"])
+def test_an_agent_may_agree_to_one_of_everything(name):
+    assert getattr(Limits(**{name: 1}), name) == 1
+
+
+def test_what_a_task_adds_to_the_base_is_of_the_agreed_rank_at_the_most(north):
+    added = replace(north.task, layout=LAYOUT, vectors={"residual.1": LAYOUT_OF_FOUR})
+    check_limits(added, Limits(residual_rank=4), 40)
+    with pytest.raises(Refused, match="residual_rank=4: I agreed to at most 3"):
+        check_limits(added, Limits(residual_rank=3), 40)
+
+
+LAYOUT_OF_FOUR = np.zeros(LAYOUT.ranked(4).size, np.float32)
+
+
+def test_four_vectors_and_a_residual_are_the_largest_task(north):
+    layout, empty = layout_of([(1200, 1100)], rank=200), (1 << 20) + (1 << 16)
+    vectors = {f"{k}": np.ones(layout.size, np.float32) for k in range(4)}
+    residual = {"residual.1": np.ones(layout.ranked(7).size, np.float32)}
+    body = north.sealed(layout=layout, vectors=vectors | residual)
+    largest = largest_task(layout, residual_rank=7)
+    assert len(body) <= largest < len(body) + empty < len(body) + 4 * layout.size
 
 
 def test_too_few_rows_make_no_update(north):
@@ -134,6 +175,28 @@ def test_another_base_model_is_refused(north):
         "base model cccccccccccc: I agreed to bbbbbbbbbbbb"
         in north.reply(header={"base": "c" * 64}).reason
     )
+
+
+def test_a_failure_says_which_base_the_agent_has_and_weighs_nothing(north):
+    header = north.answered(header={"base": "c" * 64}).header
+    assert (header.base, header.weight) == (BASE, 0.0)
+
+
+def test_the_log_tells_what_was_refused_and_why(north, caplog):
+    north.ask(key=new_key())
+    north.ask(header={"base": "c" * 64})
+    assert "agent 'north' refused what came: it is not signed" in caplog.messages[0]
+    assert "fit of round 1: base model cccccccccccc" in caplog.messages[1]
+
+
+def test_of_an_error_that_nobody_foresaw_the_log_tells_all_and_the_answer_its_kind(north, caplog):
+    class Broken(Homing):
+        def update(self, task):
+            raise ZeroDivisionError("of a private number")
+
+    north.desk.trainer = Broken()
+    assert north.reply().reason == "ZeroDivisionError; the agent's own log says more"
+    assert "of a private number" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["run", "round", "kind", "agent"])

@@ -328,6 +328,15 @@ def test_agents_get_and_send_the_layers_that_they_have(tmp_path, method):
     assert parts.journal.state().adapter.layout == LAYOUT
 
 
+def test_a_layer_that_an_agent_does_not_have_is_no_part_of_its_change(tmp_path):
+    trainer, settings = Homing(), settings_of("zero_pad", modules=MODULES)
+    reports, _ = played(tmp_path, "zero_pad", trainer=trainer, settings=settings, rounds=1)
+    for task in trainer.seen:
+        if task.kind == "fit":
+            change = np.linalg.norm(trainer.update(task).vectors["delta"])
+            assert reports[0].norms[task.agent] == pytest.approx(change, rel=1e-5)
+
+
 def test_a_layer_is_averaged_over_the_agents_that_have_it(tmp_path):
     trainer, settings = Homing(), settings_of("zero_pad", modules=MODULES)
     played(tmp_path / "all", "zero_pad", trainer=trainer, settings=settings, rounds=1)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from llmagentos import kernels
-from llmagentos.codecs import blocks, codec_of, in_place, pack, unpack
+from llmagentos.codecs import codec_of, in_place, pack, unpack
 from llmagentos.codecs.rows import BLOCK
 from llmagentos.errors import Refused, SettingError
 from llmagentos.scaled import ScaledRow
@@ -56,6 +56,8 @@ def test_ordinary_values_lose_what_the_documentation_says(name, vector):
         "top_k": np.sort(magnitude)[-kept:][:1],
     }
     assert np.all(error <= bounds[name])
+    spare = 2.0**-148 * (name == "int8")
+    assert np.all(codec(name).largest_error(vector) <= bounds[name] + spare)
 
 
 @EVERY
@@ -114,6 +116,20 @@ def test_top_k_sends_the_first_of_equal_magnitudes():
     parts = made.encode(vector, np.random.default_rng(0))
     assert parts["delta.index"].tolist() == [1, 2]
     assert parts["delta.value"].tolist() == [-3, 3]
+    assert made.largest_error(vector).tolist() == [3, 0, 0, 3, 3]
+
+
+@pytest.mark.parametrize(("size", "count"), [(0, 0), (1, 1), (3, 1), (15, 2), (16, 2)])
+def test_top_k_sends_its_share_rounded_and_at_least_one_value(size, count):
+    assert codec("top_k").body_bytes(size) == 8 * count
+    assert len(sent("top_k", np.ones(size, np.float32))["delta.index"]) == count
+
+
+def test_top_k_looks_at_the_last_place_for_one_beyond_the_end():
+    made = codec_of(CodecSettings(name="top_k", top_k=0.6))
+    parts = {"delta.index": np.uint32([0, 3, 5]), "delta.value": np.ones(3, np.float32)}
+    with pytest.raises(Refused, match="names place 5 of 5"):
+        made.read(parts, 5)
 
 
 def test_int8_rounds_to_one_of_two_neighbours():
@@ -137,9 +153,41 @@ def test_int8_keeps_the_largest_value_in_its_range_whatever_is_drawn():
     assert parts["delta.q"].tolist() == [127, -126, 4]
 
 
-def test_values_beyond_float16_become_its_largest():
-    vector = np.array([1e6, -1e6, 65504], np.float32)
-    assert arrived("fp16", vector).tolist() == [65504, -65504, 65504]
+def test_int8_loses_hardly_a_step_at_the_most():
+    vector = np.array([127, 1e-7], np.float32)
+    parts = codec("int8").encode(vector, NextToOne())
+    error = np.abs(np.asarray(codec("int8").read(parts, 2), np.float64) - vector)
+    assert error[1] == pytest.approx(1 - 1e-7)
+    assert np.all(error <= codec("int8").largest_error(vector))
+
+
+class Nothing:
+    """Draws zeros."""
+
+    def random(self, count):
+        return np.zeros(count)
+
+
+@given(vector=hnp.arrays(np.float32, st.integers(1, 300), elements=st.floats(-2, 2, width=32)))
+def test_int8_goes_no_further_below_zero_than_above(vector):
+    assert codec("int8").encode(vector, Nothing())["delta.q"].min() >= -127
+
+
+@pytest.mark.parametrize(
+    ("name", "largest", "beyond"),
+    [("fp16", 65504.0, 1e6), ("bf16", 2.0**128 - 2.0**120, np.finfo(np.float32).max)],
+)
+def test_values_beyond_the_largest_number_become_it(name, largest, beyond):
+    vector = np.array([beyond, -beyond, largest], np.float32)
+    assert arrived(name, vector).tolist() == [largest, -largest, largest]
+    assert np.all(np.abs(arrived(name, vector) - vector) <= codec(name).largest_error(vector))
+
+
+@pytest.mark.parametrize(("name", "smallest"), [("fp16", 2.0**-24), ("bf16", 2.0**-133)])
+def test_the_smallest_number_arrives_and_half_of_it_is_all_that_is_lost_of_less(name, smallest):
+    vector = np.array([smallest, 0.49 * smallest, 0.51 * smallest, 0], np.float32)
+    assert arrived(name, vector).tolist() == [smallest, 0, smallest, 0]
+    assert codec(name).largest_error(vector).tolist() == [smallest / 2] * 4
 
 
 @EVERY
@@ -203,11 +251,9 @@ def test_norms_of_scaled_rows_are_the_same_beside_rows_that_are_decoded_in_block
 
 
 @EVERY
-def test_arrays_are_read_whole_and_coded_rows_in_blocks(name):
+def test_what_the_kernels_read_comes_whole_and_other_rows_in_blocks(name):
     size = 2 * BLOCK + 777
     row = codec(name).read(sent(name, np.ones(size, np.float32)), size)
-    widths = [columns.stop - columns.start for columns, _ in blocks([row, row])]
-    assert widths == ([BLOCK, BLOCK, 777] if name in {"int8", "top_k"} else [size])
     widths = [columns.stop - columns.start for columns, _ in in_place([row, row])]
     assert widths == ([BLOCK, BLOCK, 777] if name == "top_k" else [size])
 

@@ -88,6 +88,51 @@ def test_a_header_that_lies_is_damaged(entry, reason):
         unpack(shifted(entry))
 
 
+def file_of(header, body=b"", length=None):
+    """A file whose header says that it has so many bytes."""
+    return (len(header) if length is None else length).to_bytes(8, "little") + header + body
+
+
+BARE = b'{"__metadata__":{"llmagentos":"{}"}}'
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (bytes(7), "not a wire file: 7 bytes"),
+        (file_of(BARE, length=len(BARE) + 1), f"header of {len(BARE) + 1}"),
+        (file_of(BARE, length=len(BARE) + (1 << 56)), "not a wire file"),
+        (file_of(BARE.ljust((1 << 20) + 1)), f"header of {(1 << 20) + 1}"),
+        (file_of(b"[1]"), "the safetensors header is not a JSON object"),
+        (file_of(b"{}"), "does not hold the single key"),
+        (file_of(b'{"__metadata__":{"llmagentos":"{}","x":""}}'), "does not hold the single key"),
+        (file_of(b'{"__metadata__":["llmagentos"]}'), "does not hold the single key"),
+        (file_of(b'{"__metadata__":{"llmagentos":{}}}'), "under 'llmagentos' is not text"),
+        (file_of(b'{"__metadata__":{"llmagentos":"[]"}}'), "under 'llmagentos' is not a JSON obj"),
+        (shifted(b'{"dtype":"F32","shape":[1],"data_offsets":[0,8]}'), "does not fit the file"),
+    ],
+)
+def test_what_is_nearly_a_wire_file_is_damaged(body, reason):
+    with pytest.raises(Damaged, match=reason):
+        unpack(body)
+
+
+def test_a_header_may_fill_a_mebibyte():
+    assert unpack(file_of(BARE.ljust(1 << 20))) == ({}, {})
+
+
+def test_a_header_is_canonical_json_of_numbers_only():
+    body = pack({"b": [1, 2], "a": {"d": 1.5, "c": None}}, {})
+    assert rb'"llmagentos":"{\"a\":{\"c\":null,\"d\":1.5},\"b\":[1,2]}"' in body
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        pack({"loss": float("nan")}, {})
+
+
+def test_vectors_of_writable_bytes_are_read_only_too():
+    _, vectors = unpack(bytearray(WHOLE))
+    assert not vectors["delta"].flags.writeable
+
+
 def test_mapped_vectors_are_read_in_place(tmp_path):
     (tmp_path / "file").write_bytes(WHOLE)
     with (tmp_path / "file").open("rb") as file:

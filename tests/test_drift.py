@@ -153,6 +153,18 @@ def test_a_second_vector_passes_the_same_gate(tmp_path, vector, values, reason):
     assert reason in list(run(parts))[1].refused["south"]
 
 
+def test_a_control_that_leaves_the_numbers_is_refused_as_such(tmp_path):
+    class Bursting(Quadratic):
+        def update(self, task):
+            update = super().update(task)
+            burst = {"delta": np.float32([3e38])} if task.agent == "south" else update.vectors
+            return replace(update, vectors=burst)
+
+    told = {"strategy": scaffold(), "fit": {"steps": 1}, "rounds": 1}
+    (report,) = run(federation(tmp_path, trainer=Bursting(), **told))
+    assert report.refused == {"south": "1 of 1 values of 'control' are not finite"}
+
+
 def test_an_update_without_its_control_is_refused(tmp_path):
     engine = InProcessEngine(Quadratic(), ROSTER)
     parts = federation(tmp_path, strategy=scaffold(), engine=engine, fit=TEN, quorum=0.5, rounds=1)

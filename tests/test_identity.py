@@ -1,5 +1,7 @@
 """Keys, envelopes and the roster: what is not exactly right is refused with its reason."""
 
+import hashlib
+import json
 import stat
 from dataclasses import replace
 
@@ -93,6 +95,51 @@ def test_a_header_that_promises_too_much_is_refused():
         opened(WHOLE[:8] + b"\xff" * 4 + WHOLE[12:])
 
 
+def signed(text, payload=PAYLOAD):
+    """An envelope with any header, signed by the server; as the format's description has it."""
+    signature = SERVER.sign(b"llmaos-1" + text)
+    return b"".join((b"llmaos-1", len(text).to_bytes(4, "little"), text, signature, payload))
+
+
+def said(**changes):
+    return {**vars(HEADER), "payload": hashlib.sha256(PAYLOAD).hexdigest(), **changes}
+
+
+def canonical(fields):
+    return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
+
+
+def test_the_header_is_canonical_json_that_names_the_payload_by_its_hash():
+    assert signed(canonical(said())) == WHOLE
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b"\xff", "its header is not JSON"),
+        (b"[" * 9999, "its header is not JSON"),
+        (b"[1]", "not that of an envelope"),
+        (json.dumps(said(), sort_keys=True).encode(), "not that of an envelope"),
+        (canonical(said(more=1)), "not that of an envelope"),
+        (bytes(65_536), "its header is not JSON"),
+        (bytes(65_537), "cannot have a header of 65537"),
+    ],
+)
+def test_what_is_signed_but_no_header_is_refused(text, reason):
+    with pytest.raises(Damaged, match=reason):
+        opened(signed(text), largest=100_000)
+
+
+def test_an_envelope_may_be_as_large_as_was_agreed():
+    assert opened(WHOLE, largest=len(WHOLE)).header == HEADER
+    with pytest.raises(Damaged, match=f"more than the {len(WHOLE) - 1} that it may have"):
+        opened(WHOLE, largest=len(WHOLE) - 1)
+
+
+def test_a_payload_cannot_be_written_to():
+    assert opened(bytearray(WHOLE)).payload.readonly
+
+
 @pytest.mark.parametrize("change", [{"round": -1}, {"run": 5}, {"agent": "\n"}, {"nonce": None}])
 def test_a_signed_header_of_another_form_is_refused(change):
     with pytest.raises(Damaged, match="not that of an envelope"):
@@ -114,6 +161,14 @@ def test_a_key_is_never_overwritten(tmp_path):
     with pytest.raises(SettingError, match="exists; keep that key"):
         write_key(path, STRANGER)
     assert name_of(read_key(path)) == name_of(NORTH)
+
+
+def test_a_key_that_cannot_be_written_or_read_is_named(tmp_path):
+    nowhere = tmp_path / "missing" / "north.key"
+    with pytest.raises(SettingError, match=r"north\.key cannot be written: No such file"):
+        write_key(nowhere, NORTH)
+    with pytest.raises(SettingError, match=r"north\.key: No such file.*make one with"):
+        read_key(nowhere)
 
 
 def test_a_key_that_others_can_read_is_refused(tmp_path):
@@ -139,7 +194,17 @@ MEMBER = Member(name_of(NORTH), 663, 7145.0)
 def test_a_roster_is_read_as_it_was_written(tmp_path):
     members = {"Städtisches Klinikum": MEMBER, "bank": Member(name_of(SERVER), 1, 1, revoked=True)}
     write_roster(tmp_path / "roster.yaml", members)
-    assert read_roster(tmp_path / "roster.yaml") == members
+    found = read_roster(tmp_path / "roster.yaml")
+    assert list(found.items()) == list(members.items())
+    assert "Städtisches Klinikum:" in (tmp_path / "roster.yaml").read_text("utf-8")
+
+
+def test_a_roster_that_could_not_be_read_again_is_not_written(tmp_path):
+    path = tmp_path / "roster.yaml"
+    write_roster(path, {"north": MEMBER})
+    with pytest.raises(SettingError, match="'north' and 'south' have the same key"):
+        write_roster(path, {"north": MEMBER, "south": MEMBER})
+    assert read_roster(path) == {"north": MEMBER}
 
 
 KEY = name_of(NORTH)

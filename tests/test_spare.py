@@ -91,6 +91,19 @@ def test_a_killed_round_closes_with_whom_it_had_waited_for(tmp_path, monkeypatch
     assert first.agents == whole.journal.reports()[0]["agents"]
 
 
+def test_a_round_that_was_decided_closes_without_whom_a_resume_asks_besides(tmp_path, monkeypatch):
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    first = paced(tmp_path, rounds=1, strategy=fedavg(sample=quick_ones), spare=0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "close_round", killed)
+        with pytest.raises(KeyboardInterrupt):
+            list(run(first))
+    (report,) = run(replace(first, strategy=fedavg()))
+    assert sorted(report.weights) == QUICK
+
+
 @pytest.mark.parametrize(
     ("made", "message"),
     [

@@ -52,6 +52,17 @@ def test_noise_has_the_deviation_that_was_asked_for():
     assert drawn.std() == pytest.approx(0.25, rel=0.01)
 
 
+def test_noise_is_measured_in_units_of_the_norm_that_a_change_may_have(tmp_path):
+    plain = sent(tmp_path, asked(tmp_path, clip=0.25))
+    noise = sent(tmp_path, asked(tmp_path, clip=0.25, noise=8.0)) - plain
+    assert noise.std() == pytest.approx(8 * 0.25, rel=5 / np.sqrt(2 * SIZE))
+
+
+def test_without_noise_no_secret_is_made(tmp_path):
+    sent(tmp_path, asked(tmp_path, clip=1.0))
+    assert not list(tmp_path.rglob("secret"))
+
+
 def test_a_repeated_task_has_the_same_noise_and_no_other_task_has(tmp_path):
     task = asked(tmp_path, **NOISY)
     first = sent(tmp_path, task)
@@ -72,6 +83,7 @@ def test_the_noise_is_of_a_secret_that_only_its_owner_reads(tmp_path):
     here, there = sent(tmp_path / "here", task), sent(tmp_path / "there", task)
     assert (here != there).any()
     (secret,) = (tmp_path / "here").rglob("secret")
+    assert len(secret.read_bytes()) == 32
     assert stat.S_IMODE(secret.stat().st_mode) == 0o600
 
 
@@ -105,11 +117,13 @@ def test_nothing_but_the_change_is_touched(tmp_path):
     class Telling(Homing):
         def update(self, task):
             delta = super().update(task).vectors["delta"]
-            return answer(task, vectors={"delta": delta}, weight=7.0, metrics={"loss": 3.0})
+            vectors = {"delta": delta, "moments.steps": np.ones(1, np.float32)}
+            return answer(task, vectors=vectors, weight=7.0, metrics={"loss": 3.0})
 
     task = asked(tmp_path, **NOISY)
     ((update,),) = VeilingTrainer(Telling(), tmp_path).fit([task])
     assert (update.weight, update.metrics) == (7.0, {"loss": 3.0})
+    assert update.vectors["moments.steps"].tolist() == [1]
 
 
 @pytest.mark.parametrize(

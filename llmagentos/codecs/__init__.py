@@ -8,7 +8,7 @@ from llmagentos.codecs.codec import Codec, Parts
 from llmagentos.codecs.container import pack, pack_file, unpack
 from llmagentos.codecs.dense import bf16, fp16, fp32
 from llmagentos.codecs.int8 import int8
-from llmagentos.codecs.rows import BLOCK, CodedRow, Row, blocks, in_place
+from llmagentos.codecs.rows import BLOCK, CodedRow, Row, in_place
 from llmagentos.codecs.several import encode_all, read_all
 from llmagentos.codecs.top_k import top_k
 from llmagentos.settings import CodecSettings
@@ -20,7 +20,6 @@ __all__ = [
     "Parts",
     "Row",
     "asked_codec",
-    "blocks",
     "codec_of",
     "encode_all",
     "in_place",

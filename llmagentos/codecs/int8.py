@@ -44,7 +44,7 @@ def scales(vector: Vector) -> Vector:
     """
     padded = np.zeros(groups(len(vector)) * GROUP, np.float32)
     padded[: len(vector)] = np.abs(vector)
-    largest = padded.reshape(-1, GROUP).max(axis=1, initial=0).astype(np.float64)
+    largest = padded.reshape(-1, GROUP).max(axis=1).astype(np.float64)
     scale = (largest / LEVELS).astype(np.float32)
     short = LEVELS * scale.astype(np.float64) < largest
     rounded_up: Vector = np.where(short, np.nextafter(scale, np.float32(np.inf)), scale)

@@ -38,32 +38,21 @@ class CodedRow:
 Row = NDArray[Any] | ScaledRow | CodedRow
 
 
-def blocks(rows: Sequence[Row]) -> Iterator[tuple[slice, list[NDArray[Any]]]]:
-    """Ranges of columns, in order, with the values of all rows there, as arrays.
-
-    Arrays come as they are, in one range. Where a row is coded, a range has ``BLOCK`` columns:
-    extra memory is 256 KiB a row, however long it is.
-    """
-    return _ranges(rows, (np.ndarray,))
-
-
 def in_place(rows: Sequence[Row]) -> Iterator[tuple[slice, list[Any]]]:
-    """As ``blocks``, for kernels that decode scaled rows themselves: these come as they are too."""
-    return _ranges(rows, (np.ndarray, ScaledRow))
+    """Ranges of columns, in order, with what the kernels read of one row or more there.
 
-
-def _ranges(rows: Sequence[Row], whole: tuple[type, ...]) -> Iterator[tuple[slice, list[Any]]]:
-    size = len(rows[0]) if rows else 0
-    if all(isinstance(row, whole) for row in rows):
+    Arrays and scaled rows come as they are, in one range. Where a row is coded otherwise, a range
+    has ``BLOCK`` columns: extra memory is 256 KiB a row, however long it is.
+    """
+    size = len(rows[0])
+    if not any(isinstance(row, CodedRow) for row in rows):
         yield slice(0, size), list(rows)
         return
     for start in range(0, size, BLOCK):
         columns = slice(start, min(start + BLOCK, size))
-        yield columns, [_part(row, columns, whole) for row in rows]
+        yield columns, [_part(row, columns) for row in rows]
 
 
-def _part(row: Row, columns: slice, whole: tuple[type, ...]) -> Any:
-    """The row's values there; of a scaled row that may stay whole, its bytes."""
-    if isinstance(row, ScaledRow) and ScaledRow in whole:
-        return row.part(columns)
-    return row[columns]
+def _part(row: Row, columns: slice) -> Any:
+    """The row's values there; of a scaled row its bytes."""
+    return row.part(columns) if isinstance(row, ScaledRow) else row[columns]

@@ -83,7 +83,7 @@ def open_sealed(body: bytes, sender: PublicKey, recipient: PublicKey, largest_by
 def _parts(view: memoryview) -> tuple[bytes, bytes, memoryview]:
     """Header, signature and payload of what at least looks like an envelope."""
     start = len(MAGIC) + 4
-    if view[: len(MAGIC)] != MAGIC or len(view) < start:
+    if view[: len(MAGIC)] != MAGIC:
         raise Damaged(f"not an envelope: {bytes(view[:120])!r}")
     length = int.from_bytes(view[len(MAGIC) : start], "little")
     end = start + length + SIGNATURE_BYTES
