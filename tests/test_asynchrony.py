@@ -7,15 +7,16 @@ import pytest
 
 from llmagentos import asynchrony
 from llmagentos.engines import InProcessEngine, PacedEngine
-from llmagentos.errors import QuorumError
+from llmagentos.errors import DivergedError, QuorumError
 from llmagentos.federation import run
 from llmagentos.memory import folder_name
-from llmagentos.strategies import Step, fedasync, fedavg, fedbuff
+from llmagentos.messages import Enrolled
+from llmagentos.strategies import Step, fedasync, fedavg, fedbuff, scaffold
 from llmagentos.strategies.asynchronous import discount
 from tests.coded import AGENTS
 from tests.coded import federation as coded_federation
 from tests.crashing import final_bits, kills_survived
-from tests.quadratics import CURVATURE, ROSTER, Quadratic, agents, federation
+from tests.quadratics import CURVATURE, FIVE, ROSTER, Quadratic, Shuffled, agents, federation
 from tests.quadratics import first_state as at_five
 from tests.replaying import Replayed, arrivals
 
@@ -42,6 +43,77 @@ def test_a_buffer_of_everyones_fresh_updates_is_fedavg_bit_for_bit(tmp_path):
     xs, reports = course(tmp_path / "async", fedbuff(), rounds=5, buffer=2)
     assert xs == expected
     assert all(report.staleness == {"north": 0, "south": 0} for report in reports)
+
+
+SLOWEST_FIRST = {name: 10.0 - k for k, name in enumerate(sorted(FIVE))}
+"""Seconds, so that the agents answer against the order of their names."""
+
+
+def test_who_of_a_buffer_answers_first_changes_no_bit(tmp_path):
+    trainer, roster = Quadratic(curvature=FIVE), dict.fromkeys(FIVE, Enrolled())
+    ends = []
+    for name, seconds in (("even", dict.fromkeys(FIVE, 1.0)), ("late", SLOWEST_FIRST)):
+        engine = PacedEngine(InProcessEngine(agents(tmp_path / name, trainer), roster), seconds)
+        xs, _ = course(tmp_path / name, fedbuff(), rounds=1, engine=engine, buffer=5)
+        ends.append(xs)
+    assert ends[0] == ends[1]
+
+
+def test_a_flush_takes_as_many_as_the_buffer_says_and_the_rest_wait(tmp_path):
+    engine = Shuffled(agents(tmp_path, Quadratic(curvature=FIVE)), dict.fromkeys(FIVE, Enrolled()))
+    _, reports = course(tmp_path, fedbuff(), rounds=2, engine=engine, buffer=2)
+    assert [len(report.weights) for report in reports] == [2, 2]
+    assert [report.bytes_down for report in reports] == [2 * 4, 2 * 4]
+
+
+def test_a_server_step_that_leaves_the_numbers_stops_the_run(tmp_path):
+    with pytest.raises(DivergedError, match="round 1: 1 values of the new adapter are not finite"):
+        course(tmp_path, fedbuff(lr=1e39))
+
+
+def test_a_strategy_is_told_what_the_agents_measured_and_how_stale_they_are(tmp_path):
+    seen = []
+
+    def combine(state, updates):
+        seen.append(updates)
+        return updates
+
+    course(tmp_path, replace(scaffold(), combine=combine), rounds=1, buffer=2, fit={"steps": 10})
+    assert seen[0].metrics == [{"step_weight": 10.0, "staleness": 0.0}] * 2
+    assert seen[0].beside.keys() == {"control", "anchor"}
+
+
+class Silent(InProcessEngine):
+    """Loses the first two tasks for south; time passes when nothing comes."""
+
+    def __init__(self, folder):
+        super().__init__(agents(folder), ROSTER)
+        self.now, self.asked = 0.0, []
+
+    def clock(self):
+        return self.now
+
+    def send(self, task):
+        if task.agent == "south":
+            self.asked.append(self.now)
+            if len(self.asked) <= 2:
+                return
+        super().send(task)
+
+    def poll(self, timeout_s=None):
+        replies = super().poll()
+        self.now += 0 if replies else timeout_s
+        return replies
+
+
+def test_a_silent_agent_is_asked_again_until_it_answers(tmp_path):
+    engine = Silent(tmp_path)
+    told = {"strategy": fedbuff(), "rounds": 1, "buffer": 2, "resend_s": 20.0}
+    (report,) = asynchrony.run(
+        replace(federation(tmp_path, engine=engine, **told), clock=engine.clock)
+    )
+    assert engine.asked == [0, 20, 40]
+    assert report.weights.keys() == CURVATURE.keys()
 
 
 def test_the_discounts_are_those_of_the_papers():

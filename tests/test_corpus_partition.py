@@ -1,5 +1,7 @@
 """One corpus dealt out to agents: nothing lost, nothing twice, the same every time."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -59,6 +61,36 @@ def test_a_large_alpha_is_even_and_a_small_one_is_skewed():
 
     assert largest_share(1000) < 0.25
     assert largest_share(0.1) > 0.5
+
+
+def shares_of_colours(by, alpha):
+    """How large a part of each agent's rows its commonest colour is, and the agents' sizes."""
+    rows = [Example(f"q{i}", "a", group=GROUPS[i % 3]) for i in range(3000)]
+    silos = deal(rows, PartitionSettings(by, agents=4, alpha=alpha), (), 0)
+    counts = [Counter(row.group for row in own) for own in silos.values()]
+    return [max(c.values()) / c.total() for c in counts], [c.total() for c in counts]
+
+
+def test_dirichlet_skews_the_groups_and_quantity_the_sizes_alone():
+    commonest, _ = shares_of_colours("dirichlet", 0.3)
+    assert max(commonest) > 0.7
+    commonest, sizes = shares_of_colours("quantity", 1.0)
+    assert max(commonest) < 0.45
+    assert max(sizes) > 1.5 * min(sizes)
+
+
+def test_two_rows_for_everyone_are_enough():
+    shares = dirichlet_shares(np.zeros(4, np.int64), 2, 100.0, np.random.default_rng(0))
+    assert sorted(len(share) for share in shares) == [2, 2]
+    assert set(_sizes(deal(EXAMPLES, PartitionSettings("iid", agents=100), (), 0)).values()) == {2}
+
+
+def test_rows_without_a_group_are_a_group_of_their_own():
+    rows = [Example(f"q{i}", "a", group=None if i % 2 else "red") for i in range(100)]
+    silos = deal(rows, PartitionSettings("dirichlet", agents=2, alpha=5.0), (), 0)
+    assert sum(_sizes(silos).values()) == 100
+    with pytest.raises(CorpusError, match=r"no row has 'gold'; there are None, red$"):
+        deal(rows, PartitionSettings(groups=["gold"]), (), 0)
 
 
 def test_a_field_gives_its_largest_values_and_a_corpus_its_own_first():

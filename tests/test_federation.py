@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from llmagentos import asynchrony
-from llmagentos.codecs import pack
+from llmagentos.codecs import asked_codec, codec_of, pack
 from llmagentos.engines import InProcessEngine, Reply
-from llmagentos.errors import DivergedError, QuorumError
+from llmagentos.errors import DivergedError, QuorumError, Refused
 from llmagentos.federation import measure, run, task_for
+from llmagentos.gate import admit, cap_weights
 from llmagentos.journal import Journal
-from llmagentos.messages import Enrolled, answer, encode
+from llmagentos.messages import Enrolled, Task, answer, encode
 from llmagentos.strategies import (
     fedadagrad,
     fedadam,
@@ -30,7 +31,15 @@ from llmagentos.strategies import (
     scaffold,
     trimmed_mean,
 )
-from tests.quadratics import CURVATURE, ROSTER, Quadratic, Shuffled, agents, federation
+from tests.quadratics import (
+    CURVATURE,
+    ROSTER,
+    Quadratic,
+    Shuffled,
+    agents,
+    federation,
+    layout_of_size,
+)
 
 STRATEGIES = {
     "fedavg": fedavg,
@@ -126,6 +135,7 @@ BAD = {
     "kind that is no text": (reworded(kind="\ud800"), "not an answer"),
     "metric beyond counting": (reworded(metrics={"loss": 10**400}), "not a plain number"),
     "metric beyond float32": (reworded(metrics={"loss": 1e300}), "its 'loss' is 1e+300"),
+    "metric far below zero": (reworded(metrics={"loss": -1e300}), "its 'loss' is -1e+300"),
     "metric that steers a terminal": (reworded(metrics={"\x1b[2J": 1.0}), "not an answer"),
     "vector that steers a terminal": (
         lambda body: pack(fields_of(body), {"\x1b[2J": np.ones(1, "f4")}),
@@ -175,6 +185,46 @@ def test_a_bad_update_is_refused_alone_and_named(tmp_path, name, caplog):
     assert "agent 'south', round 1" in caplog.text
     assert report.weights == {"north": 1.0}
     assert parts.journal.state().adapter.vector[0] == pytest.approx(5 * 0.9**10)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda body: pack(fields_of(body) | {"metrics": {}}, {}), "its held-out loss is inf"),
+        (
+            lambda body: pack(fields_of(body) | {"metrics": {"loss": None}}, {}),
+            "its held-out loss is nan",
+        ),
+        (refilled([1.0]), "an evaluation carries no vectors"),
+    ],
+)
+def test_a_bad_evaluation_is_refused_alone_and_the_round_closes(tmp_path, change, reason):
+    def evaluations_only(body):
+        return change(body) if fields_of(body)["kind"] == "evaluate" else body
+
+    parts = federation(tmp_path, engine=Tampered("south", evaluations_only), rounds=1)
+    (report,) = run(parts)
+    assert list(report.agents) == ["north"]
+    assert parts.journal.refusals(1, "evaluate") == {"south": reason}
+
+
+SPARSE = {"codec": {"name": "top_k", "top_k": 0.1}}
+
+
+def answered_at_the_ends(values):
+    """A task of many blocks, and an answer with these values at both ends."""
+    layout = layout_of_size(140_000)
+    task = Task("run", 1, "fit", "north", {}, layout, 0, settings=SPARSE)
+    delta = np.zeros(layout.size, np.float32)
+    delta[[0, -1]] = values
+    coded = codec_of(asked_codec(SPARSE)).encode(delta, np.random.default_rng(0))
+    return answer(task, vectors=coded), task
+
+
+def test_a_row_of_many_blocks_is_admitted_with_the_norm_of_all(tmp_path):
+    assert admit(*answered_at_the_ends([3, 4])) == 25
+    with pytest.raises(Refused, match="2 of 140000 values are not finite"):
+        admit(*answered_at_the_ends([np.nan, np.inf]))
 
 
 def test_an_answer_that_another_agent_gave_before_is_refused_and_not_taken_for_a_late_one(tmp_path):
@@ -317,8 +367,6 @@ def test_losses_whose_sum_leaves_the_numbers_are_refused_and_the_round_closes(tm
 
 
 def test_a_claim_of_a_million_examples_is_capped(tmp_path):
-    from llmagentos.gate import cap_weights
-
     assert cap_weights({"a": 1.0, "b": 2.0, "c": 1e12}) == {"a": 1.0, "b": 2.0, "c": 20.0}
     assert cap_weights({"a": 1.0, "b": 1e12}) == {"a": 1.0, "b": 1e12}
 
