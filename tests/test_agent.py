@@ -2,6 +2,7 @@
 
 import multiprocessing
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -316,6 +317,11 @@ def test_a_task_of_another_run_takes_nothing_from_what_is_remembered(tmp_path):
         update = north.reply(round=2, receipt=1, **lossy)
         ended.append({part: values.tobytes() for part, values in update.vectors.items()})
     assert ended[0] == ended[1]
+
+
+def test_a_desk_answers_in_whatever_thread_it_is_asked(north):
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(north.ask).result() == north.ask()
 
 
 def test_one_process_an_agent(north):

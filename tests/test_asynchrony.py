@@ -276,6 +276,15 @@ def test_an_agent_that_fails_is_named_and_begins_again_at_the_next_version(tmp_p
     assert "south" in {agent for report in reports for agent in report.weights}
 
 
+def test_who_is_refused_while_a_buffer_fills_is_in_the_report_of_its_flush(tmp_path):
+    seconds = {"north": 1.0, "south": 2.0, "east": 3.0}
+    trainer = agents(tmp_path, Failing(curvature=FIVE))
+    engine = PacedEngine(InProcessEngine(trainer, dict.fromkeys(seconds, Enrolled())), seconds)
+    _, (report,) = course(tmp_path, fedbuff(), rounds=1, engine=engine, buffer=2)
+    assert report.weights.keys() == {"north", "east"}
+    assert list(report.refused) == ["south"]
+
+
 def test_a_buffer_that_nobody_is_left_to_fill_stops_the_run_and_a_resume_asks_again(tmp_path):
     parts = federation(tmp_path, strategy=fedbuff(), trainer=Failing(), rounds=1, buffer=2)
     with pytest.raises(QuorumError, match=r"1 updates, server.buffer=2.*'south': MemoryError"):

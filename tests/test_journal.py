@@ -91,11 +91,11 @@ def test_bodies_are_dropped_after_their_round_and_hashes_stay(tmp_path):
     assert [len(body) for (body,) in bodies] == [64, 64]
 
 
-def spoil_updates(folder):
-    """Flip the sign of every kept delta."""
+def spoil(folder, kind):
+    """Flip a bit at the end of every kept answer of a kind: of an update, the sign of its delta."""
     for path in (folder / "cas").iterdir():
         body = bytearray(path.read_bytes())
-        if b'\\"kind\\":\\"fit\\"' in body:
+        if rb"\"kind\":\"%b\"" % kind.encode() in body:
             body[-1] ^= 0x80
             path.write_bytes(body)
 
@@ -106,10 +106,47 @@ def test_an_update_that_changed_on_the_disk_is_asked_for_again(tmp_path, caplog)
     state = parts.journal.state()
     ask([task_for(agent, "fit", state, parts) for agent in parts.engine.roster], parts)
     parts.journal.close()
-    spoil_updates(tmp_path / "changed")
+    spoil(tmp_path / "changed", "fit")
     play(tmp_path / "changed")
     assert caplog.text.count("does not hold what was written to it") == 2
     assert final_bits(tmp_path / "changed") == final_bits(tmp_path / "undisturbed")
+
+
+def test_a_damaged_update_goes_with_its_row(tmp_path):
+    parts = federation(tmp_path)
+    state = parts.journal.state()
+    ask([task_for(agent, "fit", state, parts) for agent in parts.engine.roster], parts)
+    parts.journal.close()
+    spoil(tmp_path, "fit")
+    with Journal(tmp_path) as journal:
+        assert journal.answers(1, "fit") == []
+        assert len(list((tmp_path / "cas").iterdir())) == 1
+
+
+def test_an_evaluation_that_changed_on_the_disk_is_asked_for_again(tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    parts = federation(tmp_path, rounds=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "close_round", killed)
+        with pytest.raises(KeyboardInterrupt):
+            list(run(parts))
+    parts.journal.close()
+    spoil(tmp_path, "evaluate")
+    (again,) = run(federation(tmp_path, rounds=1))
+    (plain,) = run(federation(tmp_path / "plain", rounds=1))
+    assert again.agents == plain.agents
+
+
+def test_an_answer_that_is_lost_while_the_run_goes_on_is_named(tmp_path):
+    parts = federation(tmp_path)
+    state = parts.journal.state()
+    ask([task_for("north", "fit", state, parts)], parts)
+    for path in (tmp_path / "cas").iterdir():
+        path.unlink()
+    with pytest.raises(JournalError, match="an answer of 'north' is lost, resume asks again"):
+        parts.journal.answers(1, "fit")
 
 
 def test_an_update_that_changes_between_gate_and_kernel_stops_the_run(tmp_path):
@@ -124,11 +161,11 @@ def test_an_update_that_changes_between_gate_and_kernel_stops_the_run(tmp_path):
         play_round(state, parts)
 
 
-@pytest.mark.parametrize("spoil", ["lost", "changed"])
-def test_a_lost_state_is_named(tmp_path, spoil):
+@pytest.mark.parametrize("how", ["lost", "changed"])
+def test_a_lost_state_is_named(tmp_path, how):
     federation(tmp_path).journal.close()
     for path in (tmp_path / "cas").iterdir():
-        path.unlink() if spoil == "lost" else path.write_bytes(b"something else")
+        path.unlink() if how == "lost" else path.write_bytes(b"something else")
     with (
         Journal(tmp_path) as journal,
         pytest.raises(JournalError, match="state of round 1 is lost"),
