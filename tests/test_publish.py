@@ -39,17 +39,20 @@ def test_an_adapter_of_another_rank_keeps_its_scale(rank_stabilised, alpha):
 
 
 def test_a_loss_that_nobody_could_measure_leaves_its_cell_empty():
-    settings = dict.fromkeys(("lora", "local", "codec", "aggregation", "server"), {}) | {"seed": 0}
+    names = ("lora", "local", "codec", "aggregation", "server")
     facts = {
-        **{"name": "run", "base": "Modell/für-alle", "folder": "adapter", "rounds": 1},
+        "name": "run",
+        "base": "modelle/für-alle",
+        "folder": "adapter",
+        "rounds": 1,
         "silos": [{"agent": "north", "train": 90, "held_out": 10}],
         "before": {"north": {"loss": None}},
         "after": {"north": {"loss": 2.25}},
-        "settings": {**settings, "model": {"quantize": None}},
+        "settings": {"seed": 0, "model": {"quantize": None}, **{name: {} for name in names}},
     }
     card = model_card(facts)
     assert "| north | 90 | 10 |  | 2.250 |" in card
-    assert card.startswith("---\nbase_model: Modell/für-alle\nlibrary_name: peft\n")
+    assert card.startswith("---\nbase_model: modelle/für-alle\nlibrary_name: peft\n")
 
 
 @pytest.mark.parametrize("what", WHAT_IT_IS)
