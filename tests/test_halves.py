@@ -22,7 +22,7 @@ def shrinking():
             step.moved(state.adapter.vector, 1), rounds=state.moment("rounds") + 1
         )
         beside = state.extra.get("beside", np.zeros(1, np.float32)) + 1
-        return replace(moved, extra={"beside": beside})
+        return replace(moved, extra={**state.extra, "beside": beside})
 
     return replace(fedavg(), combine=combine, advance=advance)
 
