@@ -463,6 +463,12 @@ def test_settings_that_go_together_are_taken(method, server, more):
     check_aggregation(settings_of(method, **more, **server))
 
 
+@pytest.mark.parametrize("method", ["naive", "zero_pad", "fedex", "fedsa"])
+def test_moments_may_be_kept_where_the_same_coordinates_are_trained(method):
+    settings = settings_of(method)
+    check_aggregation(replace(settings, local=replace(settings.local, keep_moments=True)))
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_that_makes_more_than_a_mean_needs_single_updates(method):
     strategy = aggregated(fedavg(), settings_of(method))

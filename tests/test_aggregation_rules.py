@@ -115,6 +115,7 @@ def test_what_float32_rounds_away_has_no_place_in_a_residual(small, rank):
 def test_the_pair_of_fedex_is_the_one_that_is_sent():
     pair = METHODS["fedex"].rule([drawn(k) for k in range(3)], [0.2, 0.3, 0.5], RANK).pair
     for factor in (pair.a, pair.b):
+        assert factor.dtype == np.float64
         assert np.array_equal(factor, factor.astype(np.float32))
 
 

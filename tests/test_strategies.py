@@ -46,7 +46,7 @@ MADE = {
     "trimmed_mean": ({"lr": 0.3, "trim": 2}, trimmed_mean(2, 0.3)),
     "krum": ({"lr": 0.3, "tolerated": 2}, krum(2, 0.3)),
     "multi_krum": ({"lr": 0.3, "tolerated": 2}, multi_krum(2, 0.3)),
-    "norm_clipping": ({"lr": 0.3, "clip_norm": 0.5}, norm_clipping(0.5, 0.3)),
+    "norm_clipping": ({"lr": 0.3, "clip_norm": 1.5}, norm_clipping(1.5, 0.3)),
     "fednova": ({"lr": 0.3}, fednova(0.3)),
     "scaffold": ({"lr": 0.3}, scaffold(0.3)),
     "feddyn": ({"alpha": 0.4}, feddyn(0.4)),
