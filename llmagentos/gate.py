@@ -91,9 +91,10 @@ def _check_loss(update: Update) -> None:
 
 
 def cap_weights(weights: Mapping[str, float]) -> dict[str, float]:
-    """Weights of three or more agents, none above ten times their median; the log names the cut."""
-    if len(weights) < 3:
-        return dict(weights)
+    """Weights, none above ten times their median; the log names the cut.
+
+    Of one or two weights none can be.
+    """
     largest = LARGEST_SHARE * median(weights.values())
     for agent, weight in weights.items():
         if weight > largest:

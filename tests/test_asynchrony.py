@@ -54,8 +54,9 @@ def test_who_of_a_buffer_answers_first_changes_no_bit(tmp_path):
     ends = []
     for name, seconds in (("even", dict.fromkeys(FIVE, 1.0)), ("late", SLOWEST_FIRST)):
         engine = PacedEngine(InProcessEngine(agents(tmp_path / name, trainer), roster), seconds)
-        xs, _ = course(tmp_path / name, fedbuff(), rounds=1, engine=engine, buffer=5)
+        xs, (report,) = course(tmp_path / name, fedbuff(), rounds=1, engine=engine, buffer=5)
         ends.append(xs)
+        assert list(report.weights) == sorted(FIVE)
     assert ends[0] == ends[1]
 
 

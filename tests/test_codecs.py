@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from llmagentos import kernels
-from llmagentos.codecs import codec_of, in_place, pack, unpack
+from llmagentos.codecs import codec_of, in_place, pack, read_all, unpack
 from llmagentos.codecs.rows import BLOCK
 from llmagentos.errors import Refused, SettingError
 from llmagentos.scaled import ScaledRow
@@ -125,11 +125,22 @@ def test_top_k_sends_its_share_rounded_and_at_least_one_value(size, count):
     assert len(sent("top_k", np.ones(size, np.float32))["delta.index"]) == count
 
 
-def test_top_k_looks_at_the_last_place_for_one_beyond_the_end():
+@pytest.mark.parametrize(
+    ("index", "reason"), [([0, 3, 5], "names place 5 of 5"), ([1, 4, 3], "does not rise strictly")]
+)
+def test_every_place_that_top_k_names_is_looked_at(index, reason):
     made = codec_of(CodecSettings(name="top_k", top_k=0.6))
-    parts = {"delta.index": np.uint32([0, 3, 5]), "delta.value": np.ones(3, np.float32)}
-    with pytest.raises(Refused, match="names place 5 of 5"):
+    parts = {"delta.index": np.uint32(index), "delta.value": np.ones(3, np.float32)}
+    with pytest.raises(Refused, match=reason):
         made.read(parts, 5)
+
+
+def test_a_refusal_names_the_vector_that_is_beside_the_change():
+    names, five = ("delta", "control"), {"delta": np.ones(5, np.float32)}
+    with pytest.raises(Refused, match=r"^'control' in place of 'delta': it holds nothing"):
+        read_all(codec("fp32"), five, names, 5)
+    with pytest.raises(Refused, match=r"^it holds nothing where its codec sends delta$"):
+        read_all(codec("fp32"), {"control": five["delta"]}, names, 5)
 
 
 def test_int8_rounds_to_one_of_two_neighbours():

@@ -218,5 +218,19 @@ def test_a_run_without_rounds_ends_without_whoever_was_at_work_and_is_revoked(tm
     parts.journal.close()
     parts = deaf({name: ROSTER[name] for name in ("east", "south")})
     assert list(asynchrony.run(parts)) == []
+    assert parts.engine.silence == 0
     assert parts.journal.open_tasks() == []
+    assert parts.journal.refusals(1, "fit") == {"north": "it is enrolled no more"}
+
+
+def test_a_run_without_rounds_that_waits_at_its_end_hears_of_a_revocation(tmp_path):
+    class StruckOff(Deaf):
+        def poll(self, timeout_s=None):
+            if self.silence == 2:
+                self.next_roster = {name: ROSTER[name] for name in ("east", "south")}
+            return super().poll()
+
+    parts = federation(tmp_path, "fp32", engine=StruckOff, rounds=1, buffer=2)
+    parts.engine.next_roster = ROSTER
+    assert len(list(asynchrony.run(parts))) == 1
     assert parts.journal.refusals(1, "fit") == {"north": "it is enrolled no more"}

@@ -63,7 +63,7 @@ def unpack(body: Any) -> tuple[dict[str, Any], Vectors]:
 
 def _entries(view: memoryview) -> tuple[dict[str, Any], int]:
     length = int.from_bytes(view[:8], "little")
-    if len(view) < 8 or length > min(len(view) - 8, LARGEST_HEADER_BYTES):
+    if length > min(len(view) - 8, LARGEST_HEADER_BYTES):
         raise Damaged(f"not a wire file: {len(view)} bytes with a header of {length}")
     entries = _json(bytes(view[8 : 8 + length]), "the safetensors header")
     return entries, 8 + length
