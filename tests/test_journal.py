@@ -9,6 +9,7 @@ import sqlite3
 import numpy as np
 import pytest
 
+from llmagentos.answers import Answers
 from llmagentos.engines import InProcessEngine
 from llmagentos.errors import DiskFull, JournalError
 from llmagentos.federation import ask, play_round, run, task_for
@@ -202,18 +203,18 @@ def test_ctrl_c_waits_for_the_entry(tmp_path, monkeypatch):
     parts = federation(tmp_path)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     task_written = []
-    record = Journal._insert_answer
+    record = Answers._insert_answer
 
     def interrupted(self, *args):
         os.kill(os.getpid(), signal.SIGINT)
         record(self, *args)
         task_written.append(args[0].agent)
 
-    monkeypatch.setattr(Journal, "_insert_answer", interrupted)
+    monkeypatch.setattr(Answers, "_insert_answer", interrupted)
     with pytest.raises(KeyboardInterrupt):
         list(run(parts))
     assert task_written == ["north"]
-    assert [a.update.agent for a in parts.journal.answers(1, "fit")] == ["north"]
+    assert [a.update.agent for a in parts.journal.answers.admitted(1, "fit")] == ["north"]
 
 
 def test_state_vectors_are_read_only(tmp_path):
