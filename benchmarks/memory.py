@@ -57,7 +57,7 @@ def prepare(folder: Path, agents: int, values: int, files: int) -> None:
             ]
             body = encode(answer(tasks[0], vectors={"delta": delta}))
             for task in tasks:
-                journal.record(task, body, norm)
+                journal.answers.record(task, body, norm)
 
 
 def anonymous_bytes() -> int:
@@ -90,7 +90,7 @@ def mapped_rounds(folder: Path) -> dict[str, float]:
 
     def work() -> None:
         with Journal(folder) as journal:
-            journal.answers(1, "fit")  # compared with their hashes, as when they came in
+            journal.answers.admitted(1, "fit")  # compared with their hashes, as when they came in
             for _ in range(2):
                 found.update(round_end(journal))
 
@@ -100,7 +100,7 @@ def mapped_rounds(folder: Path) -> dict[str, float]:
 def round_end(journal: Journal) -> dict[str, float]:
     """Seconds that the sum over the mapped updates takes, and then its way to the disk."""
     start = time.perf_counter()
-    answers, state = journal.answers(1, "fit"), journal.state()
+    answers, state = journal.answers.admitted(1, "fit"), journal.state()
     rows = [each.update.vectors["delta"] for each in answers]
     norms = tuple(each.squared_norm for each in answers)
     advanced = fedavg().advance(state, Step(rows, [1 / len(rows)] * len(rows), norms))

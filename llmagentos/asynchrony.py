@@ -8,11 +8,11 @@ arXiv:1903.03934.
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 
+from llmagentos.answers import Answer
 from llmagentos.errors import QuorumError, Refused
 from llmagentos.federation import Federation, check_finite, task_for
 from llmagentos.federation.asking import Post, refuse
 from llmagentos.federation.counting import weighted
-from llmagentos.journal import Answer
 from llmagentos.messages import Task
 from llmagentos.patience import Patience
 from llmagentos.round_report import RoundReport, change_norm, training_facts
@@ -40,7 +40,7 @@ def flush(state: ServerState, post: Post, parts: Federation) -> tuple[ServerStat
     start, journal = parts.clock(), parts.journal
     dismiss(post, parts)
     fill(state, post, parts)
-    members = sorted(journal.waiting()[: parts.plan.buffer], key=lambda a: a.update.agent)
+    members = sorted(journal.answers.waiting()[: parts.plan.buffer], key=lambda a: a.update.agent)
     journal.decide(state.round, [answer.update.agent for answer in members])
     task = task_for(members[0].update.agent, "fit", state, parts)
     asked = {answer.update.agent: task for answer in members}
@@ -55,7 +55,7 @@ def flush(state: ServerState, post: Post, parts: Federation) -> tuple[ServerStat
         seconds=round(parts.clock() - start, 3),
         bytes_down=len(members) * sum(vector.nbytes for vector in task.vectors.values()),
         update_norm=change_norm(state, advanced),
-        refused=journal.refused_meanwhile(len(members)),
+        refused=journal.answers.refused_meanwhile(len(members)),
         staleness={a.update.agent: state.round - a.update.round for a in members},
         product_error=None,
         **training_facts(members, updates, asked),
@@ -69,14 +69,15 @@ def fill(state: ServerState, post: Post, parts: Federation) -> None:
 
     Raises ``QuorumError`` when nobody is at work any more; a resumed run asks again.
     """
-    while len(parts.journal.waiting()) < parts.plan.buffer:
+    answers = parts.journal.answers
+    while len(answers.waiting()) < parts.plan.buffer:
         hand_out(state, post, parts)
         if not post.tasks:
-            refused = parts.journal.refusals(state.round, "fit")
-            parts.journal.forgive(state.round)
+            refused = answers.refusals(state.round, "fit")
+            answers.forgive(state.round)
             told = "; ".join(f"{agent!r}: {reason}" for agent, reason in refused.items())
             raise QuorumError(
-                f"version {state.round}: the buffer has {len(parts.journal.waiting())} updates, "
+                f"version {state.round}: the buffer has {len(answers.waiting())} updates, "
                 f"server.buffer={parts.plan.buffer} wants more. Refused: {told}"
             )
         post.receive()
@@ -99,19 +100,20 @@ def reopened(parts: Federation) -> Post:
     """
     journal = parts.journal
     tasks = {
-        agent: task_from(journal.state(base), agent, parts) for agent, base in journal.open_tasks()
+        agent: task_from(journal.state(base), agent, parts)
+        for agent, base in journal.answers.open_tasks()
     }
     return Post(parts, Patience(None, parts.plan.resend_s, parts.clock), tasks)
 
 
 def hand_out(state: ServerState, post: Post, parts: Federation) -> None:
     """Every agent that has no task, no update in the buffer and no answer yet gets a task."""
-    journal, roster = parts.journal, parts.engine.roster
-    resting = {answer.update.agent for answer in journal.waiting()}
+    answers, roster = parts.journal.answers, parts.engine.roster
+    resting = {answer.update.agent for answer in answers.waiting()}
     idle = sorted(set(roster) - resting - set(post.tasks))
     tasks = [task_from(state, agent, parts) for agent in idle]
-    fresh = [task for task in tasks if not journal.answered(task)]
-    journal.ask(fresh)
+    fresh = [task for task in tasks if not answers.answered(task)]
+    answers.ask(fresh)
     post.tasks |= {task.agent: task for task in fresh}
 
 
@@ -119,7 +121,7 @@ def dismiss(post: Post, parts: Federation) -> None:
     """Whoever is enrolled no more at this moment has no task, and the journal says why."""
     parts.engine.renew()
     for agent in post.tasks.keys() - parts.engine.roster.keys():
-        refuse(post.drop(agent), Refused("it is enrolled no more"), parts.journal)
+        refuse(post.drop(agent), Refused("it is enrolled no more"), parts.journal.answers)
 
 
 def finish(post: Post, parts: Federation) -> None:
@@ -132,5 +134,5 @@ def finish(post: Post, parts: Federation) -> None:
 
 def task_from(state: ServerState, agent: str, parts: Federation) -> Task:
     """A task from a version on; its receipt is the version that the agent's last began at."""
-    receipt = parts.journal.last_answer(agent, state.round)
+    receipt = parts.journal.answers.last_answer(agent, state.round)
     return replace(task_for(agent, "fit", state, parts), receipt=receipt)

@@ -6,39 +6,26 @@ the bits of a run that never was.
 """
 
 import json
-import logging
 import secrets
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmagentos.answers import Answers
 from llmagentos.codecs import pack_file, unpack
 from llmagentos.errors import Damaged, JournalError
 from llmagentos.interrupts import unbroken
 from llmagentos.layout import Layout
-from llmagentos.messages import Failure, Kind, Task, Update, decode
 from llmagentos.records import Records
 from llmagentos.schema import NEEDED, SCHEMA
 from llmagentos.state import ServerState, restored
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An update as it was counted: mapped from its file, with its norm and its bytes."""
-
-    update: Update
-    squared_norm: float
-    size_bytes: int
 
 
 class Journal:
     """The truth about one run; one process at a time may hold it.
 
+    ``answers`` are those of the agents.
     Raises ``JournalError`` when another process holds the folder or a file of it is damaged, and
     ``DiskFull`` when there is no room; what was kept before stays.
     """
@@ -48,6 +35,7 @@ class Journal:
         self.folder = folder
         self._rows = Records(folder, SCHEMA)
         self._files = self._rows.files
+        self.answers = Answers(self._rows)
         self._mend()
 
     def close(self) -> None:
@@ -107,108 +95,11 @@ class Journal:
             raise JournalError(f"the state of round {round_} is lost: {error}") from error
         return restored(round_, Layout.from_json(layout), vectors)
 
-    def ask(self, tasks: Sequence[Task]) -> None:
-        """Note who is asked and since when, for those who look at the run."""
-        asked = [(task.round, task.kind, task.agent, time.time()) for task in tasks]
-        with unbroken(), self._rows.transaction():
-            for row in asked:
-                self._rows.execute("INSERT OR IGNORE INTO asked VALUES (?, ?, ?, ?)", row)
-
-    def repeats(self, answer: Update | Failure, task: Task) -> bool:
-        """Whether it answers not this task but another one that has its answer."""
-        return (answer.round, answer.kind) != (task.round, task.kind) and self.answered(answer)
-
-    def answered(self, task: Task | Update | Failure) -> bool:
-        """Whether the task has its answer, good or refused; a second one is not wanted."""
-        return bool(
-            self._rows.first(
-                "SELECT 1 FROM answers WHERE round=? AND kind=? AND agent=?",
-                (task.round, task.kind, task.agent),
-            )
-        )
-
     @contextmanager
     def together(self) -> Iterator[None]:
         """All answers that are kept inside are on the disk at its end, or none is."""
         with unbroken(), self._rows.transaction():
             yield
-
-    def record(self, task: Task, body: bytes, squared_norm: float) -> None:
-        """Keep an admitted update; a repeat is dropped."""
-        with unbroken():
-            self._insert_answer(task, self._files.put(body), squared_norm, None)
-
-    def refuse(self, task: Task, reason: str) -> None:
-        """Keep why an agent has no update in this round."""
-        with unbroken():
-            self._insert_answer(task, None, None, reason)
-
-    def _insert_answer(
-        self, task: Task, body: str | None, squared_norm: float | None, refused: str | None
-    ) -> None:
-        key = (task.round, task.kind, task.agent)
-        values = (*key, body, squared_norm, refused)
-        self._rows.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?)", values)
-
-    def refusals(self, round_: int, kind: Kind) -> dict[str, str]:
-        """Agent to reason, of a round's answers that were refused."""
-        return dict(
-            self._rows.execute(
-                "SELECT agent, refused FROM answers WHERE round=? AND kind=? AND body IS NULL"
-                " ORDER BY agent",
-                (round_, kind),
-            )
-        )
-
-    def answers(self, round_: int, kind: Kind) -> list[Answer]:
-        """The admitted updates of a round in the order of their agents' names."""
-        rows = self._rows.execute(
-            "SELECT agent, body, squared_norm FROM answers"
-            " WHERE round=? AND kind=? AND body IS NOT NULL ORDER BY agent",
-            (round_, kind),
-        )
-        return [self._answer(*row) for row in rows]
-
-    def _answer(self, agent: str, name: str, squared_norm: float) -> Answer:
-        try:
-            body = self._files.map(name)
-        except Damaged as error:
-            raise JournalError(
-                f"an answer of {agent!r} is lost, resume asks again: {error}"
-            ) from error
-        update = decode(body)
-        assert isinstance(update, Update)
-        return Answer(update, squared_norm, len(body))
-
-    def waiting(self) -> list[Answer]:
-        """The admitted updates that no closed round has counted, in the order they came in."""
-        rows = self._rows.execute("SELECT agent, body, squared_norm FROM waiting")
-        return [self._answer(*row) for row in rows]
-
-    def refused_meanwhile(self, count: int) -> dict[str, str]:
-        """Agent to reason, of training refused after what is counted, up to ``count`` that wait."""
-        return dict(
-            self._rows.execute(
-                "SELECT agent, refused FROM answers WHERE kind='fit' AND body IS NULL"
-                " AND rowid > (SELECT coalesce(max(rowid), 0) FROM answers WHERE kind='fit'"
-                " AND body IS NOT NULL AND rowid < (SELECT min(place) FROM waiting))"
-                " AND rowid < (SELECT place FROM waiting LIMIT 1 OFFSET ?) ORDER BY agent",
-                (count - 1,),
-            )
-        )
-
-    def open_tasks(self) -> list[tuple[str, int]]:
-        """Agent and round of the fit tasks that have no answer, in the order they were asked."""
-        return self._rows.execute("SELECT agent, round FROM unanswered")
-
-    def last_answer(self, agent: str, before: int) -> int | None:
-        """The last round before a given one that has an admitted update of an agent."""
-        (found,) = self._rows.first(
-            "SELECT max(round) FROM answers WHERE kind='fit' AND agent=? AND round<?"
-            " AND body IS NOT NULL",
-            (agent, before),
-        )
-        return found if found is None else int(found)
 
     def receipt(self, agent: str, before: int) -> int | None:
         """The last round before a given one that counted an agent."""
@@ -230,10 +121,6 @@ class Journal:
             self._rows.execute(
                 "UPDATE rounds SET members=? WHERE round=?", (json.dumps(members), round_)
             )
-
-    def forgive(self, round_: int) -> None:
-        """Drop the refusals of a round that cannot close, so that it asks again when resumed."""
-        self._rows.execute("DELETE FROM answers WHERE round=? AND body IS NULL", (round_,))
 
     def close_round(self, state: ServerState, report: Mapping[str, Any]) -> None:
         """Close the open round with its report and open the next one with its state."""
@@ -258,36 +145,13 @@ class Journal:
 
         The agents' updates too if ``updates``. Their rows stay, and with them their hashes.
         """
-        spared = ("measure", "measure" if updates else "fit")
-        bodies = self._rows.execute(
-            "SELECT body FROM answers WHERE body IS NOT NULL AND (kind IN (?, ?) OR round>="
-            " (SELECT max(round) FROM rounds) OR rowid IN (SELECT place FROM waiting))",
-            spared,
-        )
-        self._files.keep({name for (name,) in [*self._rows.execute(NEEDED), *bodies]})
+        states = {name for (name,) in self._rows.execute(NEEDED)}
+        self._files.keep(states | self.answers.bodies(updates=updates))
 
     def _mend(self) -> None:
-        """After a crash: files that no row names go, and so do rows of lost files.
-
-        Of closed rounds only those rows that are still to be counted.
-        """
-        rows = self._rows.execute("SELECT rowid, round, body FROM answers WHERE body IS NOT NULL")
-        self._files.keep(
-            {name for (name,) in self._rows.execute(NEEDED)} | {name for *_, name in rows}
-        )
-        (open_round,) = self._rows.first("SELECT max(round) FROM rounds")
-        waiting = {place for (place,) in self._rows.execute("SELECT place FROM waiting")}
-        for row, round_, name in rows:
-            if round_ >= (open_round or 0) or row in waiting:
-                self._drop_if_lost(row, name)
-
-    def _drop_if_lost(self, row: int, name: str) -> None:
-        try:
-            self._files.map(name)
-        except Damaged as error:
-            log.warning("%s; the agent is asked again", error)
-            self._rows.execute("DELETE FROM answers WHERE rowid=?", (row,))
-            self._files.drop(name)
+        """After a crash: files that no row names go, and so do rows of lost files."""
+        states = {name for (name,) in self._rows.execute(NEEDED)}
+        self._files.keep(states | self.answers.mend())
 
     def _put_state(self, state: ServerState) -> str:
         header, vectors = {"round": state.round}, state.vectors()

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from llmagentos import kernels
+from llmagentos.answers import Answer
 from llmagentos.codecs import BLOCK, asked_codec, in_place
-from llmagentos.journal import Answer
 from llmagentos.messages import Task
 from llmagentos.state import ServerState
 from llmagentos.strategies import Step

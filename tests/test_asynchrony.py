@@ -180,8 +180,8 @@ def test_after_the_last_flush_those_at_work_are_waited_for_and_a_longer_run_take
     engine = paced(folder)
     parts = federation(folder, strategy=fedasync(), engine=engine, rounds=9)
     assert len(list(asynchrony.run(parts))) == 9
-    assert [a.update.agent for a in parts.journal.waiting()] == ["south"]
-    assert parts.journal.open_tasks() == []
+    assert [a.update.agent for a in parts.journal.answers.waiting()] == ["south"]
+    assert parts.journal.answers.open_tasks() == []
     parts.journal.forget(updates=True)
     assert [report.staleness for report in asynchrony.run(longer(parts, 10))] == [{"south": 9}]
     assert float(parts.journal.state().adapter.vector[0]) == xs[9]
@@ -196,9 +196,9 @@ def test_an_update_that_is_lost_while_it_waits_is_asked_for_again(tmp_path):
     parts.journal.close()
     (tmp_path / "cas" / waiting).unlink()
     again = federation(tmp_path, strategy=fedasync(), engine=paced(tmp_path), rounds=10)
-    assert again.journal.open_tasks() == [("south", 1)]
+    assert again.journal.answers.open_tasks() == [("south", 1)]
     assert [report.staleness for report in asynchrony.run(again)] == [{"north": 0}]
-    (south,) = again.journal.waiting()
+    (south,) = again.journal.answers.waiting()
     assert (south.update.agent, south.update.round) == ("south", 1)
 
 
@@ -318,7 +318,7 @@ def test_an_answer_that_arrives_damaged_is_asked_for_three_times(tmp_path, tries
     engine = Garbled(tmp_path, tries)
     parts = federation(tmp_path, strategy=fedbuff(), engine=engine, rounds=1, buffer=1)
     assert len(list(asynchrony.run(parts))) == 1
-    assert list(parts.journal.refusals(1, "fit")) == refused
+    assert list(parts.journal.answers.refusals(1, "fit")) == refused
     assert engine.tries == 0
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from llmagentos import asynchrony
+from llmagentos.answers import Answers
 from llmagentos.codecs import asked_codec, codec_of, pack
 from llmagentos.engines import InProcessEngine, Reply
 from llmagentos.errors import DivergedError, QuorumError, Refused
 from llmagentos.federation import measure, run, task_for
 from llmagentos.gate import admit, cap_weights
-from llmagentos.journal import Journal
 from llmagentos.messages import Enrolled, Task, answer, encode
 from llmagentos.strategies import (
     fedadagrad,
@@ -205,7 +205,7 @@ def test_a_bad_evaluation_is_refused_alone_and_the_round_closes(tmp_path, change
     parts = federation(tmp_path, engine=Tampered("south", evaluations_only), rounds=1)
     (report,) = run(parts)
     assert list(report.agents) == ["north"]
-    assert parts.journal.refusals(1, "evaluate") == {"south": reason}
+    assert parts.journal.answers.refusals(1, "evaluate") == {"south": reason}
 
 
 SPARSE = {"codec": {"name": "top_k", "top_k": 0.1}}
@@ -363,7 +363,7 @@ def test_losses_whose_sum_leaves_the_numbers_are_refused_and_the_round_closes(tm
     parts = federation(tmp_path, trainer=Exaggerating(), rounds=1)
     (report,) = run(parts)
     assert (report.loss, report.agents) == (None, {})
-    assert list(parts.journal.refusals(1, "evaluate")) == ["north", "south"]
+    assert list(parts.journal.answers.refusals(1, "evaluate")) == ["north", "south"]
 
 
 def test_a_claim_of_a_million_examples_is_capped(tmp_path):
@@ -449,7 +449,7 @@ class Pairs(Quadratic):
 
 def test_updates_that_are_made_together_are_kept_together(tmp_path, monkeypatch):
     parts = federation(tmp_path / "broken", trainer=Pairs(), rounds=1)
-    record, recorded = Journal.record, []
+    record, recorded = Answers.record, []
 
     def fails_at_the_second(self, task, *args):
         recorded.append(task.agent)
@@ -457,11 +457,11 @@ def test_updates_that_are_made_together_are_kept_together(tmp_path, monkeypatch)
             raise OSError("no room")
         record(self, task, *args)
 
-    monkeypatch.setattr(Journal, "record", fails_at_the_second)
+    monkeypatch.setattr(Answers, "record", fails_at_the_second)
     with pytest.raises(OSError, match="no room"):
         list(run(parts))
     assert recorded == ["north", "south"]
-    assert parts.journal.answers(1, "fit") == []
+    assert parts.journal.answers.admitted(1, "fit") == []
     monkeypatch.undo()
     again = Pairs()
     list(run(replace(parts, engine=InProcessEngine(again, ROSTER))))

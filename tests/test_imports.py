@@ -17,6 +17,7 @@ ROWS = [
     {"engines", "round_report"},
     {"aggregation"},
     {"strategies", "gate", "identity", "journal", "memory", "lm", "publish", "report", "tasks"},
+    {"answers"},
     {"messages", "progress", "records", "state"},
     {"adapter", "codecs", "corpus", "kernels"},
     {"settings", "packages", "folders", "layout", "scaled", "store"},

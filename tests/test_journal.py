@@ -1,5 +1,6 @@
 """The journal: durable, locked, and the same bits after any kill."""
 
+import gc
 import os
 import re
 import resource
@@ -9,6 +10,7 @@ import sqlite3
 import numpy as np
 import pytest
 
+from llmagentos.answers import Answers
 from llmagentos.engines import InProcessEngine
 from llmagentos.errors import DiskFull, JournalError
 from llmagentos.federation import ask, play_round, run, task_for
@@ -119,7 +121,7 @@ def test_a_damaged_update_goes_with_its_row(tmp_path):
     parts.journal.close()
     spoil(tmp_path, "fit")
     with Journal(tmp_path) as journal:
-        assert journal.answers(1, "fit") == []
+        assert journal.answers.admitted(1, "fit") == []
         assert len(list((tmp_path / "cas").iterdir())) == 1
 
 
@@ -146,7 +148,7 @@ def test_an_answer_that_is_lost_while_the_run_goes_on_is_named(tmp_path):
     for path in (tmp_path / "cas").iterdir():
         path.unlink()
     with pytest.raises(JournalError, match="an answer of 'north' is lost, resume asks again"):
-        parts.journal.answers(1, "fit")
+        parts.journal.answers.admitted(1, "fit")
 
 
 def test_an_update_that_changes_between_gate_and_kernel_stops_the_run(tmp_path):
@@ -195,6 +197,7 @@ NAMES = [f"agent{number:03}" for number in range(120)]
 
 def play_many(folder, soft, hard, told):
     """A round of 120 agents in a process that may have so many files open."""
+    gc.collect()  # closes what tests before this one left open
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     trainer = Quadratic(curvature=dict.fromkeys(NAMES, (1.0, 0.0)))
     engine = InProcessEngine(trainer, dict.fromkeys(NAMES, Enrolled()))
@@ -239,18 +242,18 @@ def test_ctrl_c_waits_for_the_entry(tmp_path, monkeypatch):
     parts = federation(tmp_path)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     task_written = []
-    record = Journal._insert_answer
+    record = Answers._insert_answer
 
     def interrupted(self, *args):
         os.kill(os.getpid(), signal.SIGINT)
         record(self, *args)
         task_written.append(args[0].agent)
 
-    monkeypatch.setattr(Journal, "_insert_answer", interrupted)
+    monkeypatch.setattr(Answers, "_insert_answer", interrupted)
     with pytest.raises(KeyboardInterrupt):
         list(run(parts))
     assert task_written == ["north"]
-    assert [a.update.agent for a in parts.journal.answers(1, "fit")] == ["north"]
+    assert [a.update.agent for a in parts.journal.answers.admitted(1, "fit")] == ["north"]
 
 
 def test_state_vectors_are_read_only(tmp_path):

@@ -294,7 +294,7 @@ def test_an_own_adapter_that_leaves_the_numbers_stays_as_it_was(tmp_path, person
     assert "the own adapter of agent 'north' is not finite after round 2" in caplog.text
     assert np.array_equal(after["north"], before["north"])
     assert not np.array_equal(after["east"], before["east"])
-    assert parts.journal.refusals(2, "fit") == {}
+    assert parts.journal.answers.refusals(2, "fit") == {}
 
 
 WRONG = [

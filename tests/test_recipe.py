@@ -228,7 +228,7 @@ def test_a_resumed_run_may_get_more_rounds(undisturbed, tmp_path):
 def test_kept_updates_stay_and_others_go(tmp_path):
     assert exit_code_of(tune, words_for(tmp_path, "--keep_updates", "true", "--rounds", "1")) == 0
     with Journal(tmp_path / "run" / "journal") as journal:
-        assert [a.update.agent for a in journal.answers(1, "fit")] == [
+        assert [a.update.agent for a in journal.answers.admitted(1, "fit")] == [
             "bank",
             "city",
             "factory",

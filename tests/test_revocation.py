@@ -195,7 +195,7 @@ def test_an_open_task_of_whoever_is_revoked_holds_nobody_up(tmp_path, resumed):
     parts = deaf()
     rounds = asynchrony.run(parts)
     next(rounds)
-    assert [agent for agent, _ in parts.journal.open_tasks()] == ["north"]
+    assert [agent for agent, _ in parts.journal.answers.open_tasks()] == ["north"]
     if resumed:
         parts.journal.close()
         parts = deaf()
@@ -204,7 +204,7 @@ def test_an_open_task_of_whoever_is_revoked_holds_nobody_up(tmp_path, resumed):
     reports = list(rounds)
     assert [sorted(report.weights) for report in reports] == [["east", "south"]] * 3
     assert reports[0].refused == {"north": "it is enrolled no more"}
-    assert parts.journal.open_tasks() == []
+    assert parts.journal.answers.open_tasks() == []
 
 
 def test_a_run_without_rounds_ends_without_whoever_was_at_work_and_is_revoked(tmp_path):
@@ -219,8 +219,8 @@ def test_a_run_without_rounds_ends_without_whoever_was_at_work_and_is_revoked(tm
     parts = deaf({name: ROSTER[name] for name in ("east", "south")})
     assert list(asynchrony.run(parts)) == []
     assert parts.engine.silence == 0
-    assert parts.journal.open_tasks() == []
-    assert parts.journal.refusals(1, "fit") == {"north": "it is enrolled no more"}
+    assert parts.journal.answers.open_tasks() == []
+    assert parts.journal.answers.refusals(1, "fit") == {"north": "it is enrolled no more"}
 
 
 def test_a_run_without_rounds_that_waits_at_its_end_hears_of_a_revocation(tmp_path):
@@ -233,4 +233,4 @@ def test_a_run_without_rounds_that_waits_at_its_end_hears_of_a_revocation(tmp_pa
     parts = federation(tmp_path, "fp32", engine=StruckOff, rounds=1, buffer=2)
     parts.engine.next_roster = ROSTER
     assert len(list(asynchrony.run(parts))) == 1
-    assert parts.journal.refusals(1, "fit") == {"north": "it is enrolled no more"}
+    assert parts.journal.answers.refusals(1, "fit") == {"north": "it is enrolled no more"}

@@ -31,8 +31,8 @@ def journal(tmp_path):
         state = first_state()
         run = journal.begin(state.adapter.layout, {}, lambda: state)
         tasks = [task_of(run, agent, state) for agent in ("north", "south")]
-        journal.ask(tasks)
-        journal.refuse(tasks[1], "3 values are not finite")
+        journal.answers.ask(tasks)
+        journal.answers.refuse(tasks[1], "3 values are not finite")
         yield journal
 
 
@@ -62,7 +62,7 @@ def test_a_journal_that_nobody_holds_is_of_a_run_that_has_stopped(journal):
 def test_asking_again_does_not_change_since_when_one_waits(journal):
     before = read_progress(journal.folder).asked
     state = journal.state()
-    journal.ask([task_of(journal.run, "north", state)])
+    journal.answers.ask([task_of(journal.run, "north", state)])
     assert read_progress(journal.folder).asked == before
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from llmagentos.answers import Answers
 from llmagentos.errors import Damaged, Refused
 from llmagentos.federation.parts import Federation
 from llmagentos.gate import admit
-from llmagentos.journal import Journal
 from llmagentos.messages import Kind, Task, decode
 from llmagentos.patience import Patience
 from llmagentos.state import ServerState
@@ -50,28 +50,28 @@ def ask(tasks: Sequence[Task], parts: Federation, enough: int | None = None) -> 
 
     Who has none at the deadline, or once ``enough`` are good, is refused as too late.
     """
-    plan, journal = parts.plan, parts.journal
+    plan, answers = parts.plan, parts.journal.answers
     wanted = len(tasks) if enough is None else enough
     patience = Patience(plan.deadline_s, plan.resend_s, parts.clock)
-    post = Post(parts, patience, {t.agent: t for t in tasks if not journal.answered(t)})
-    journal.ask(list(post.tasks.values()))
-    while post.tasks and not patience.over and not satisfied(wanted, tasks, post, journal):
+    post = Post(parts, patience, {t.agent: t for t in tasks if not answers.answered(t)})
+    answers.ask(list(post.tasks.values()))
+    while post.tasks and not patience.over and not satisfied(wanted, tasks, post, answers):
         post.receive()
     ended = f"within {plan.deadline_s:g} s" if patience.over else f"before {wanted} others"
-    with journal.together():
+    with parts.journal.together():
         for task in post.tasks.values():
-            refuse(task, Refused(f"no answer {ended}"), journal)
+            refuse(task, Refused(f"no answer {ended}"), answers)
 
 
-def dismiss(tasks: Sequence[Task], journal: Journal) -> None:
+def dismiss(tasks: Sequence[Task], answers: Answers) -> None:
     """Who was asked in the tasks' round before a resume, and is not among them, is refused.
 
     So it is when an agent was revoked meanwhile; a task left open would keep the round's state.
     """
     wanted = {task.agent for task in tasks}
-    for agent, round_ in journal.open_tasks():
+    for agent, round_ in answers.open_tasks():
         if round_ == tasks[0].round and agent not in wanted:
-            refuse(replace(tasks[0], agent=agent), Refused("it is asked no more"), journal)
+            refuse(replace(tasks[0], agent=agent), Refused("it is asked no more"), answers)
 
 
 class Post:
@@ -110,16 +110,16 @@ class Post:
             if self._damaged[task.agent, task.round] < ATTEMPTS:
                 self._patience.again(task.agent)
                 return False
-            refuse(task, error, self._parts.journal)
+            refuse(task, error, self._parts.journal.answers)
             return True
 
 
-def satisfied(wanted: int, tasks: Sequence[Task], post: Post, journal: Journal) -> bool:
+def satisfied(wanted: int, tasks: Sequence[Task], post: Post, answers: Answers) -> bool:
     """Whether so many of the tasks, which are of one round and kind, have a good answer."""
     answered = {task.agent for task in tasks} - post.tasks.keys()
     if len(answered) < wanted:
         return False
-    return len(answered - journal.refusals(tasks[0].round, tasks[0].kind).keys()) >= wanted
+    return len(answered - answers.refusals(tasks[0].round, tasks[0].kind).keys()) >= wanted
 
 
 def settle(body: bytes, task: Task, parts: Federation) -> bool:
@@ -127,9 +127,10 @@ def settle(body: bytes, task: Task, parts: Federation) -> bool:
 
     Raises ``Damaged`` when the bytes are no answer at all.
     """
+    answers = parts.journal.answers
     answer = decode(body)
     same_source = (answer.run, answer.agent) == (task.run, task.agent)
-    if same_source and parts.journal.repeats(answer, task):
+    if same_source and answers.repeats(answer, task):
         log.info(
             "%s of agent %r, round %d: late or again; dropped",
             answer.kind,
@@ -139,13 +140,13 @@ def settle(body: bytes, task: Task, parts: Federation) -> bool:
         return False
     heaviest = parts.engine.roster[task.agent].weight(parts.plan.weighting)
     try:
-        parts.journal.record(task, body, admit(answer, task, heaviest))
+        answers.record(task, body, admit(answer, task, heaviest))
     except Refused as reason:
-        refuse(task, reason, parts.journal)
+        refuse(task, reason, answers)
     return True
 
 
-def refuse(task: Task, reason: Refused, journal: Journal) -> None:
+def refuse(task: Task, reason: Refused, answers: Answers) -> None:
     """The agent has no update in this round, and the log says why."""
     log.warning("%s of agent %r, round %d: %s; refused", task.kind, task.agent, task.round, reason)
-    journal.refuse(task, str(reason))
+    answers.refuse(task, str(reason))

@@ -7,11 +7,11 @@ import numpy as np
 
 from llmagentos import kernels
 from llmagentos.adapter import Adapter, refit
+from llmagentos.answers import Answer
 from llmagentos.codecs import Row, asked_codec, codec_of, read_all
 from llmagentos.errors import QuorumError
 from llmagentos.federation.parts import Federation
 from llmagentos.gate import cap_weights
-from llmagentos.journal import Answer
 from llmagentos.messages import Task
 from llmagentos.strategies import Step
 
@@ -39,14 +39,14 @@ def decide(round_: int, asked: Collection[str], parts: Federation) -> list[Answe
     Raises ``QuorumError`` when they are too few; the refused are then asked again on a resume.
     """
     journal, quorum = parts.journal, parts.plan.quorum
-    answers = [a for a in journal.answers(round_, "fit") if a.update.agent in asked]
+    answers = [a for a in journal.answers.admitted(round_, "fit") if a.update.agent in asked]
     members = journal.members(round_)
     if members is not None and set(members) <= set(asked):
         return [answer for answer in answers if answer.update.agent in members]
     needed = fewest(len(asked), parts)
     if len(answers) < needed:
-        refused = journal.refusals(round_, "fit")
-        journal.forgive(round_)
+        refused = journal.answers.refusals(round_, "fit")
+        journal.answers.forgive(round_)
         told = "; ".join(f"{agent!r}: {reason}" for agent, reason in refused.items())
         raise QuorumError(
             f"round {round_}: {len(answers)} of {len(asked)} updates count, "

@@ -33,7 +33,7 @@ def play_round(state: ServerState, parts: Federation) -> tuple[ServerState, Roun
     parts.engine.renew()
     rng = generator(parts.plan.seed, "cohort", state.round)
     tasks = [task_for(a, "fit", state, parts) for a in strategy.sample(parts.engine.roster, rng)]
-    dismiss(tasks, journal)
+    dismiss(tasks, journal.answers)
     ask(tasks, parts, awaited(len(tasks), parts))
     asked = {task.agent: task for task in tasks}
     members = decide(state.round, asked, parts)
@@ -51,7 +51,7 @@ def play_round(state: ServerState, parts: Federation) -> tuple[ServerState, Roun
         bytes_down=sum(vector.nbytes for task in tasks for vector in task.vectors.values()),
         update_norm=change_norm(state, advanced),
         product_error=product_error(state, updates, advanced, tasks[0]),
-        refused=journal.refusals(state.round, "fit"),
+        refused=journal.answers.refusals(state.round, "fit"),
         **training_facts(members, updates, asked),
     )
     journal.close_round(advanced, asdict(report))
@@ -73,5 +73,5 @@ def measure(kind: Kind, state: ServerState, parts: Federation) -> dict[str, Mapp
     if kind not in parts.plan.settings:
         return {}
     ask([task_for(agent, kind, state, parts) for agent in parts.engine.roster], parts)
-    answers = parts.journal.answers(state.round - 1, kind)
+    answers = parts.journal.answers.admitted(state.round - 1, kind)
     return {answer.update.agent: answer.update.metrics for answer in answers}

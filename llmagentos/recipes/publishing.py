@@ -59,7 +59,7 @@ def card_facts(place: Path, journal: Journal, session: Session) -> dict[str, Any
 
 def measured(journal: Journal, rounds: int) -> Metrics:
     """Held-out metrics by agent after some rounds, where they were measured and are numbers."""
-    answers = journal.answers(rounds, "measure")
+    answers = journal.answers.admitted(rounds, "measure")
     return {answer.update.agent: finite(answer.update.metrics) for answer in answers}
 
 

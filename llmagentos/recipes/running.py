@@ -102,5 +102,5 @@ def play(parts: Federation, session: Session, command: Command, display: Display
 def resumed_line(journal: Journal) -> str:
     """Where a resumed run goes on."""
     open_ = journal.state().round
-    there = len(journal.answers(open_, "fit"))
+    there = len(journal.answers.admitted(open_, "fit"))
     return f"resumed in round {open_}; answers to it in the journal: {there}"

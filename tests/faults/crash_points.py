@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llmagentos.agent import AgentJournal, Desk
+from llmagentos.answers import Answers
 from llmagentos.engines.flower.tray import Tray
 from llmagentos.federation import asking
 from llmagentos.journal import Journal
@@ -141,13 +142,13 @@ BEGINNING = {
 ROUNDS = {
     "journal open, not mended": Point(Journal, "_mend", nothing),
     "journal mended": Point(Journal, "_mend", everything),
-    "before it is noted who is asked": Point(Journal, "ask", nothing),
-    "noted who is asked, nothing sent": Point(Journal, "ask", everything),
+    "before it is noted who is asked": Point(Answers, "ask", nothing),
+    "noted who is asked, nothing sent": Point(Answers, "ask", everything),
     "answer here, not opened": Point(asking, "decode", nothing),
-    "answer admitted, not kept": Point(Journal, "record", nothing),
+    "answer admitted, not kept": Point(Answers, "record", nothing),
     **_files("an update", server_body),
-    "update on the disk, before its row": Point(Journal, "_insert_answer", nothing),
-    "row of an update, not committed": Point(Journal, "_insert_answer", everything),
+    "update on the disk, before its row": Point(Answers, "_insert_answer", nothing),
+    "row of an update, not committed": Point(Answers, "_insert_answer", everything),
     "inside a transaction": Point(Records, "execute", everything, said("BEGIN")),
     "before a commit": Point(Records, "execute", nothing, said("COMMIT")),
     "after a commit": Point(Records, "execute", everything, said("COMMIT")),
