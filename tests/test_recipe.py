@@ -225,6 +225,19 @@ def test_a_resumed_run_may_get_more_rounds(undisturbed, tmp_path):
     assert bits(tmp_path / "run") == bits(undisturbed)
 
 
+def test_a_resume_names_whose_text_is_another(tmp_path):
+    files = {name: tmp_path / f"{name}.txt" for name in ("north", "south")}
+    for name, file in files.items():
+        file.write_text("\n\n".join(f"Entry {i} of {name}: all is well." for i in range(20)))
+    agents = ["--corpus.agents", json.dumps({name: str(file) for name, file in files.items()})]
+    assert exit_code_of(tune, words_for(tmp_path, *agents, "--rounds", "1")) == 0
+    files["south"].write_text(files["south"].read_text().replace("Entry 7", "Entry 77"))
+    said = tmp_path / "said"
+    words = words_for(tmp_path, "--resume", *agents, "--rounds", "2")
+    assert exit_code_of(tune, words, told=said) == 1
+    assert "journal began with another text of 'south'; resume with the same" in said.read_text()
+
+
 def test_kept_updates_stay_and_others_go(tmp_path):
     assert exit_code_of(tune, words_for(tmp_path, "--keep_updates", "true", "--rounds", "1")) == 0
     with Journal(tmp_path / "run" / "journal") as journal:

@@ -152,6 +152,7 @@ def checked(name, world, tmp_path, superlink, capsys, *more):
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_check_finds_nothing_wrong_where_nothing_is(name, world, tmp_path, superlink, capsys):
+    pytest.importorskip("flwr")
     code, lines = checked(name, world, tmp_path, superlink, capsys)
     assert code == 0, lines
     assert [line[:3] for line in lines] == ["ok "] * len(checking.LINES)

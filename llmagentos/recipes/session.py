@@ -60,7 +60,8 @@ class Session:
         """What must not change between a run and its resumption."""
         facts = {
             "base": self.base.hash,
-            "corpus": corpus_hash(self.silos),
+            "list of agents": ", ".join(silo.name for silo in self.silos),
+            **{f"text of {silo.name!r}": text_hash(silo) for silo in self.silos},
             "number of processes": str(PartialState().num_processes),
         }
         packed = self.base.quantized_hash
@@ -132,13 +133,11 @@ def enrolled(silo: Silo) -> Enrolled:
     return Enrolled(len(silo.train), target_tokens(silo.train))
 
 
-def corpus_hash(silos: Sequence[Silo]) -> str:
-    """SHA-256 over the names and rows of all silos, as hex digits."""
-    digest = hashlib.sha256()
-    for silo in silos:
-        digest.update(f"{silo.name}\0{len(silo.train)}\0{len(silo.held_out)}\0".encode())
-        for row in (*silo.train, *silo.held_out):
-            digest.update(row.ids.tobytes() + row.learn.tobytes() + b"\0")
+def text_hash(silo: Silo) -> str:
+    """SHA-256 over the rows of a silo, as hex digits."""
+    digest = hashlib.sha256(f"{len(silo.train)}\0{len(silo.held_out)}\0".encode())
+    for row in (*silo.train, *silo.held_out):
+        digest.update(row.ids.tobytes() + row.learn.tobytes() + b"\0")
     return digest.hexdigest()
 
 
