@@ -5,6 +5,9 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
+from llmagentos.federation import run
 from llmagentos.journal import Journal
 from llmagentos.records import Records
 
@@ -101,3 +104,15 @@ def tell(told, work, *args):
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         work(*args)
+
+
+def interrupt(parts, point="close_round"):
+    """Play a federation's run until its journal is to do this, which ends as by Ctrl-C."""
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Journal, point, stop)
+        with pytest.raises(KeyboardInterrupt):
+            list(run(parts))

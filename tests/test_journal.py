@@ -17,7 +17,7 @@ from llmagentos.federation import ask, play_round, run, task_for
 from llmagentos.journal import Journal
 from llmagentos.messages import Enrolled
 from llmagentos.strategies import fedadam
-from tests.crashing import armed, ended, final_bits, kills_survived
+from tests.crashing import armed, ended, final_bits, interrupt, kills_survived
 from tests.quadratics import Quadratic, federation, first_state, layout_of_size
 
 
@@ -125,15 +125,9 @@ def test_a_damaged_update_goes_with_its_row(tmp_path):
         assert len(list((tmp_path / "cas").iterdir())) == 1
 
 
-def test_an_evaluation_that_changed_on_the_disk_is_asked_for_again(tmp_path, monkeypatch):
-    def killed(*_):
-        raise KeyboardInterrupt
-
+def test_an_evaluation_that_changed_on_the_disk_is_asked_for_again(tmp_path):
     parts = federation(tmp_path, rounds=1)
-    with monkeypatch.context() as patch:
-        patch.setattr(Journal, "close_round", killed)
-        with pytest.raises(KeyboardInterrupt):
-            list(run(parts))
+    interrupt(parts)
     parts.journal.close()
     spoil(tmp_path, "evaluate")
     (again,) = run(federation(tmp_path, rounds=1))

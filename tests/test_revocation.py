@@ -11,8 +11,8 @@ from llmagentos.engines.remote import RemoteEngine
 from llmagentos.errors import QuorumError
 from llmagentos.federation import ask, run, task_for
 from llmagentos.identity import RosterFile, write_roster
-from llmagentos.journal import Journal
 from tests.coded import ROSTER, Homing, federation
+from tests.crashing import interrupt
 from tests.faults.test_inputs import Absent
 from tests.organisations import BASE, Direct, Organisations
 from tests.test_remote import bits, told
@@ -115,15 +115,9 @@ def test_an_answer_of_whoever_is_revoked_before_a_resume_does_not_count(tmp_path
     assert bits(parts) == without_north_from(tmp_path / "absent", 1)
 
 
-def test_whoever_is_revoked_after_a_round_was_decided_is_decided_out_of_it(tmp_path, monkeypatch):
-    def killed(*_):
-        raise KeyboardInterrupt
-
+def test_whoever_is_revoked_after_a_round_was_decided_is_decided_out_of_it(tmp_path):
     watched = Watched(tmp_path, rounds=1)
-    with monkeypatch.context() as patch:
-        patch.setattr(Journal, "close_round", killed)
-        with pytest.raises(KeyboardInterrupt):
-            list(run(watched.parts))
+    interrupt(watched.parts)
     assert watched.parts.journal.members(1) == ["east", "north", "south"]
     watched.parts.journal.close()
     watched.strike("north")

@@ -9,10 +9,10 @@ import pytest
 from llmagentos.engines import InProcessEngine, PacedEngine
 from llmagentos.errors import SettingError
 from llmagentos.federation import run
-from llmagentos.journal import Journal
 from llmagentos.messages import Enrolled
 from llmagentos.settings import RunSettings, ServerSettings
 from llmagentos.strategies import fedavg
+from tests.crashing import interrupt
 from tests.quadratics import FIVE, Quadratic, agents, federation
 
 SECONDS = {"north": 1.0, "south": 2.0, "east": 3.0, "centre": 4.0, "west": 10.0}
@@ -71,18 +71,12 @@ def test_no_round_closes_before_its_quorum(tmp_path):
 
 
 @pytest.mark.parametrize("point", ["decide", "close_round"])
-def test_a_killed_round_closes_with_whom_it_had_waited_for(tmp_path, monkeypatch, point):
+def test_a_killed_round_closes_with_whom_it_had_waited_for(tmp_path, point):
     whole = paced(tmp_path / "whole", rounds=2)
     list(run(whole))
 
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
     parted = paced(tmp_path / "parted", rounds=1)
-    with monkeypatch.context() as patch:
-        patch.setattr(Journal, point, killed)
-        with pytest.raises(KeyboardInterrupt):
-            list(run(parted))
+    interrupt(parted, point)
     parted.journal.close()
     reverse = dict(zip(SECONDS, reversed(SECONDS.values()), strict=True))
     first, second = run(paced(tmp_path / "parted", rounds=2, seconds=reverse))
@@ -91,15 +85,9 @@ def test_a_killed_round_closes_with_whom_it_had_waited_for(tmp_path, monkeypatch
     assert first.agents == whole.journal.reports()[0]["agents"]
 
 
-def test_a_round_that_was_decided_closes_without_whom_a_resume_asks_besides(tmp_path, monkeypatch):
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
+def test_a_round_that_was_decided_closes_without_whom_a_resume_asks_besides(tmp_path):
     first = paced(tmp_path, rounds=1, strategy=fedavg(sample=quick_ones), spare=0.0)
-    with monkeypatch.context() as patch:
-        patch.setattr(Journal, "close_round", killed)
-        with pytest.raises(KeyboardInterrupt):
-            list(run(first))
+    interrupt(first)
     (report,) = run(replace(first, strategy=fedavg()))
     assert sorted(report.weights) == QUICK
 
