@@ -132,16 +132,16 @@ class Answers:
 
     def bodies(self, *, updates: bool) -> set[str]:
         """The files of answers that a later step may read, those of all updates if ``updates``."""
-        spared = ("measure", "measure" if updates else "fit")
+        kinds = ("measure", "fit" if updates else "measure")
         found = self._rows.execute(
             "SELECT body FROM answers WHERE body IS NOT NULL AND (kind IN (?, ?) OR round>="
             " (SELECT max(round) FROM rounds) OR rowid IN (SELECT place FROM waiting))",
-            spared,
+            kinds,
         )
         return {name for (name,) in found}
 
     def mend(self) -> set[str]:
-        """After a crash, the files of answers that are there; rows of lost files go.
+        """The files that the answers name; rows of files that a crash has lost go.
 
         Of closed rounds only those rows that are still to be counted.
         """

@@ -146,7 +146,7 @@ class Journal:
         The agents' updates too if ``updates``. Their rows stay, and with them their hashes.
         """
         states = {name for (name,) in self._rows.execute(NEEDED)}
-        self._files.keep(states | self.answers.bodies(updates=updates))
+        self._files.keep(states | self.answers.bodies(updates=not updates))
 
     def _mend(self) -> None:
         """After a crash: files that no row names go, and so do rows of lost files."""
