@@ -91,8 +91,8 @@ def test_bodies_are_dropped_after_their_round_and_hashes_stay(tmp_path):
     assert len(list((tmp_path / "cas").iterdir())) == 3
     parts.journal.forget(updates=True)
     assert len(list((tmp_path / "cas").iterdir())) == 1
-    rows = sqlite3.connect(tmp_path / "journal.sqlite")
-    bodies = rows.execute("SELECT body FROM answers WHERE kind='fit'").fetchall()
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as rows:
+        bodies = rows.execute("SELECT body FROM answers WHERE kind='fit'").fetchall()
     assert [len(body) for (body,) in bodies] == [64, 64]
 
 
