@@ -9,7 +9,7 @@ import pytest
 
 from llmagentos.errors import SettingError
 from llmagentos.recipes.command import Recipe, dump_settings, load_settings, read_command
-from llmagentos.settings import RunSettings
+from llmagentos.settings import LoraSettings, RunSettings
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 RECIPE = Recipe("fedavg_lora", "A run.")
@@ -173,6 +173,15 @@ def test_a_resumed_run_may_only_get_more_rounds(tmp_path):
         read("--name", "mine", "--resume", "--rounds", "2", out=tmp_path)
     with pytest.raises(SettingError, match=re.escape("local.lr=0.5: the run has 0.002")):
         read("--name", "mine", "--resume", "--local.lr", "0.5", out=tmp_path)
+
+
+@pytest.mark.parametrize("ranks", ["{}", "{city: 4}", "{city: 2, bank: 2}"])
+def test_a_resumed_run_keeps_what_is_single_agents_own(tmp_path, ranks):
+    lora = LoraSettings(ranks={"city": 2})
+    begun(tmp_path, lora=lora, aggregation="zero_pad")
+    with pytest.raises(SettingError, match="lora.ranks=.*: the run has {'city': 2}, and --resume"):
+        read("--name", "mine", "--resume", "--lora.ranks", ranks, out=tmp_path)
+    assert read("--name", "mine", "--resume", out=tmp_path).settings.lora == lora
 
 
 def test_a_run_that_is_not_there_cannot_be_resumed(tmp_path):

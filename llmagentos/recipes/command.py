@@ -2,7 +2,7 @@
 
 import glob
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,14 +99,10 @@ def _check_resumed(before: RunSettings, after: RunSettings) -> None:
             )
 
 
-def flat_settings(settings: RunSettings) -> dict[str, Any]:
-    """Values by dotted name."""
-    return _flat(asdict(settings))
-
-
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat_settings(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """Values by dotted name; what is said by agent is one value, such as ``lora.ranks``."""
     flat: dict[str, Any] = {}
-    for name, value in nested.items():
-        inner = isinstance(value, dict) and name not in ("agents", "steps_by_agent")
-        flat |= _flat(value, f"{prefix}{name}.") if inner else {f"{prefix}{name}": value}
+    for item in fields(settings):
+        name, value = prefix + item.name, getattr(settings, item.name)
+        flat |= flat_settings(value, f"{name}.") if is_dataclass(value) else {name: value}
     return flat
