@@ -179,7 +179,9 @@ def test_a_resumed_run_may_only_get_more_rounds(tmp_path):
 def test_a_resumed_run_keeps_what_is_single_agents_own(tmp_path, ranks):
     lora = LoraSettings(ranks={"city": 2})
     begun(tmp_path, lora=lora, aggregation="zero_pad")
-    with pytest.raises(SettingError, match="lora.ranks=.*: the run has {'city': 2}, and --resume"):
+    with pytest.raises(
+        SettingError, match=r"lora\.ranks=.*: the run has {'city': 2}, and --resume"
+    ):
         read("--name", "mine", "--resume", "--lora.ranks", ranks, out=tmp_path)
     assert read("--name", "mine", "--resume", out=tmp_path).settings.lora == lora
 

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from llmagentos.errors import SettingError
+from llmagentos.kernels import MOST_ROWS
 from llmagentos.messages import Enrolled
 from llmagentos.seeds import generator
 from llmagentos.settings import ServerSettings
 from llmagentos.strategies import (
     Step,
-    check_enough,
+    check_updates,
     draw,
     fedadagrad,
     fedadam,
@@ -140,8 +141,23 @@ def test_at_least_one_agent_is_drawn_however_small_the_share():
 def test_a_full_round_has_to_have_enough_updates_for_its_rule(settings, agents, enough):
     settings = ServerSettings(**settings)
     if enough:
-        check_enough(settings, agents)
+        check_updates(settings, agents)
         return
     name, needed = settings.strategy, strategy_of(settings).least
     with pytest.raises(SettingError, match=rf"server\.strategy='{name}': needs {needed} updates"):
-        check_enough(settings, agents)
+        check_updates(settings, agents)
+
+
+@pytest.mark.parametrize("strategy", ["median", "trimmed_mean"])
+def test_a_full_round_has_to_have_no_more_updates_than_its_rule_sorts(strategy):
+    check_updates(ServerSettings(strategy=strategy), MOST_ROWS)
+    check_updates(ServerSettings(strategy=strategy, fraction=0.5), 2 * MOST_ROWS)
+    with pytest.raises(
+        SettingError, match="takes at most 256 updates a round, and 257 agents give"
+    ):
+        check_updates(ServerSettings(strategy=strategy), MOST_ROWS + 1)
+
+
+def test_other_rules_take_any_number_of_updates():
+    for strategy in ("fedavg", "krum", "norm_clipping"):
+        check_updates(ServerSettings(strategy=strategy), 100_000)

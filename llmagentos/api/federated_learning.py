@@ -28,7 +28,7 @@ from llmagentos.round_report import RoundReport
 from llmagentos.settings import ServerSettings
 from llmagentos.settings.checks import require
 from llmagentos.state import ServerState
-from llmagentos.strategies import check_enough
+from llmagentos.strategies import check_updates
 
 
 class FederatedLearning:
@@ -135,7 +135,7 @@ class FederatedLearning:
         if not self._clients:
             raise SettingError("there is no client: call add_client before train")
         server, pull = server_settings(strategy), proximal_mu(strategy, mu)
-        check_enough(server, len(self._clients))
+        check_updates(server, len(self._clients))
         first, last = self._rounds + 1, self._rounds + num_rounds
         told = {"mu": pull, "weighting": server.counting, "may_fail": server.quorum < 1}
         with self._journal() as journal, round_bar(first - 1, last, verbose=verbose) as show:

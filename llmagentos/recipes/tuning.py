@@ -18,7 +18,7 @@ from llmagentos.recipes.log_file import log_to_terminal
 from llmagentos.recipes.prometheus import check_prometheus
 from llmagentos.settings import RunSettings
 from llmagentos.settings.checks import require
-from llmagentos.strategies import check_enough
+from llmagentos.strategies import check_updates
 
 
 def main(recipe: Recipe, words: Sequence[str] | None = None) -> int:
@@ -68,7 +68,7 @@ def check_agents(settings: RunSettings, agents: Collection[str]) -> None:
         remedy = f"no such agent; there are {', '.join(agents)}"
         require(agent in agents, "local.steps_by_agent", agent, remedy)
     server = settings.server
-    check_enough(server, len(agents))
+    check_updates(server, len(agents))
     if server.strategy == "fedbuff":
         remedy = f"there are {len(agents)} agents, and none is in a buffer twice; set it lower"
         require(server.buffer <= len(agents), "server.buffer", server.buffer, remedy)

@@ -23,7 +23,7 @@ __all__ = [
     "Dispatch",
     "Step",
     "Strategy",
-    "check_enough",
+    "check_updates",
     "draw",
     "fedadagrad",
     "fedadam",
@@ -69,11 +69,16 @@ def strategy_of(settings: ServerSettings) -> Strategy:
     return replace(made, sample=draw(settings.fraction, weighted=weighted))
 
 
-def check_enough(settings: ServerSettings, agents: int) -> None:
-    """Raise ``SettingError`` where a full round has fewer updates than the strategy needs."""
-    needed, drawn = strategy_of(settings).least, settings.updates(agents)
+def check_updates(settings: ServerSettings, agents: int) -> None:
+    """Raise ``SettingError`` where a full round has too few updates for its rule, or too many."""
+    strategy, drawn = strategy_of(settings), settings.updates(agents)
+    given = f"updates a round, and {agents} agents give {drawn}"
     remedy = (
-        f"needs {needed} updates a round, and {agents} agents give {drawn}; "
+        f"needs {strategy.least} {given}; "
         "have more agents, or set server.trim, server.tolerated or another strategy"
     )
-    require(needed <= drawn, "server.strategy", settings.strategy, remedy)
+    require(strategy.least <= drawn, "server.strategy", settings.strategy, remedy)
+    remedy = (
+        f"takes at most {strategy.most} {given}; lower server.fraction, or set another strategy"
+    )
+    require(drawn <= strategy.most, "server.strategy", settings.strategy, remedy)

@@ -27,7 +27,8 @@ def median(lr: float = 1.0) -> Strategy:
 
     Yin et al. 2018, arXiv:1803.01498, Definition 1.
     """
-    return _robust(partial(_by_coordinate, kernels.median), lr, least=1)
+    rule = partial(_by_coordinate, kernels.median)
+    return replace(_robust(rule, lr, least=1), most=kernels.MOST_ROWS)
 
 
 def trimmed_mean(trim: int, lr: float = 1.0) -> Strategy:
@@ -36,7 +37,7 @@ def trimmed_mean(trim: int, lr: float = 1.0) -> Strategy:
     Needs ``n > 2 * trim``. Yin et al. 2018, arXiv:1803.01498, Definition 2.
     """
     rule = partial(_by_coordinate, partial(kernels.trimmed_mean, trim=trim))
-    return _robust(rule, lr, least=2 * trim + 1)
+    return replace(_robust(rule, lr, least=2 * trim + 1), most=kernels.MOST_ROWS)
 
 
 def krum(tolerated: int, lr: float = 1.0) -> Strategy:

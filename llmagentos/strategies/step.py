@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -117,9 +118,8 @@ class Strategy:
     ``sample`` draws a round's agents. ``dispatch`` says which vectors an agent gets. ``combine``
     makes one step of the weighted updates. ``advance`` takes it. ``needs`` is "sum" where the
     weighted sum is enough and "rows" where single updates must be seen. ``told`` is what the agents
-    are told of it in fit tasks: see ``Task``. ``least`` is the number of updates that ``combine``
-    cannot do without. ``share`` is what of the vectors an agent is sent, given the last round that
-    counted it.
+    are told of it in fit tasks: see ``Task``. ``combine`` takes from ``least`` to ``most`` updates.
+    ``share`` is what of the vectors an agent is sent, given the last round that counted it.
     """
 
     sample: Callable[[Roster, np.random.Generator], list[str]]
@@ -129,4 +129,5 @@ class Strategy:
     needs: Literal["rows", "sum"] = "sum"
     told: Mapping[str, Any] = field(default_factory=dict)
     least: int = 1
+    most: float = inf
     share: Callable[[ServerState, Mapping[str, Vector], str, int | None], Dispatch] = send_all
