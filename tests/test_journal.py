@@ -15,7 +15,7 @@ import pytest
 from llmagentos.agent import AgentJournal
 from llmagentos.answers import Answers
 from llmagentos.engines import InProcessEngine
-from llmagentos.errors import DiskFull, JournalError
+from llmagentos.errors import DiskFull, JournalError, QuorumError
 from llmagentos.federation import ask, play_round, run, task_for
 from llmagentos.journal import Journal
 from llmagentos.messages import Enrolled
@@ -136,6 +136,40 @@ def test_an_evaluation_that_changed_on_the_disk_is_asked_for_again(tmp_path):
     (again,) = run(federation(tmp_path, rounds=1))
     (plain,) = run(federation(tmp_path / "plain", rounds=1))
     assert again.agents == plain.agents
+
+
+class Gone(Quadratic):
+    """Agents of which some cannot train any more."""
+
+    def __init__(self, *gone):
+        super().__init__()
+        self.gone = gone
+
+    def update(self, task):
+        if task.agent in self.gone:
+            raise OSError("no text")
+        return super().update(task)
+
+
+def test_an_update_that_is_lost_once_it_was_decided_on_and_not_made_again_does_not_count(tmp_path):
+    parts = federation(tmp_path, rounds=1)
+    interrupt(parts)
+    parts.journal.close()
+    spoil(tmp_path, "fit")
+    parts = federation(tmp_path, rounds=1, trainer=Gone("north"))
+    (report,) = run(parts)
+    assert report.weights == {"south": 1.0}
+    assert parts.journal.members(1) == ["south"]
+    assert parts.journal.receipt("north", 2) is None
+
+
+def test_a_round_whose_updates_are_all_lost_and_not_made_again_has_no_quorum(tmp_path):
+    parts = federation(tmp_path, rounds=1)
+    interrupt(parts)
+    parts.journal.close()
+    spoil(tmp_path, "fit")
+    with pytest.raises(QuorumError, match="0 of 2 updates count"):
+        list(run(federation(tmp_path, rounds=1, trainer=Gone("north", "south"))))
 
 
 def test_an_answer_that_is_lost_while_the_run_goes_on_is_named(tmp_path):

@@ -35,13 +35,14 @@ def share_of(asked: int, share: float) -> int:
 def decide(round_: int, asked: Collection[str], parts: Federation) -> list[Answer]:
     """The updates that count in a round, fixed in the journal: of agents that the round asks.
 
-    One that was revoked between its answer and a resume is none of them.
+    A resume keeps what was fixed if all of it is there: an agent may have been revoked meanwhile,
+    or its update be lost.
     Raises ``QuorumError`` when they are too few; the refused are then asked again on a resume.
     """
     journal, quorum = parts.journal, parts.plan.quorum
     answers = [a for a in journal.answers.admitted(round_, "fit") if a.update.agent in asked]
-    members = journal.members(round_)
-    if members is not None and set(members) <= set(asked):
+    members, there = journal.members(round_), {answer.update.agent for answer in answers}
+    if members is not None and there.issuperset(members):
         return [answer for answer in answers if answer.update.agent in members]
     needed = fewest(len(asked), parts)
     if len(answers) < needed:
