@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import socket
 import stat
@@ -20,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.app import Message
 from flwr.app.metadata import Metadata
 
-from llmagentos.engines.flower import client_relay, program
+from llmagentos.engines.flower import client_relay, command_line, program
 from llmagentos.engines.flower import guard as guards
 from llmagentos.engines.flower.certificates import make_certificates, make_node_key
 from llmagentos.engines.flower.link import Address, Link
@@ -53,6 +54,35 @@ def test_certificates_are_for_the_hosts_and_kept(tmp_path):
     before = (tmp_path / "server.key").read_bytes()
     make_certificates(tmp_path, ["localhost"])
     assert (tmp_path / "server.key").read_bytes() == before
+
+
+def scripted(folder, monkeypatch, script):
+    """Flower's command line with a script in the place of ``flwr``."""
+    flwr = folder / "flwr"
+    flwr.write_text(f"#!/bin/sh\n{script}\n")
+    flwr.chmod(0o700)
+    monkeypatch.setattr(command_line, "installed", lambda _: str(flwr))
+    return command_line.CommandLine(folder, "localhost:1", folder / "ca.pem", {})
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("echo no such link >&2; exit 1", "flwr run: no such link"),
+        ("echo '{half'", "flwr run: {half"),
+        ("echo 5", "flwr run: 5"),
+        ("""echo '{"success": false}'""", 'flwr run: {"success": false}'),
+    ],
+)
+def test_what_flwr_fails_with_is_an_error_of_the_connection(tmp_path, monkeypatch, script, told):
+    with pytest.raises(ConnectionError, match=f"^{re.escape(told)}$"):
+        scripted(tmp_path, monkeypatch, script).run(tmp_path)
+
+
+def test_a_flwr_that_hangs_is_an_error_of_the_connection(tmp_path, monkeypatch):
+    monkeypatch.setattr(command_line, "WAIT_S", 0.2)
+    with pytest.raises(ConnectionError, match="flwr run: no answer within"):
+        scripted(tmp_path, monkeypatch, "exec sleep 60").run(tmp_path)
 
 
 def test_private_keys_are_their_owners_alone(tmp_path):

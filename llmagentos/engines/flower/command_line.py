@@ -34,17 +34,29 @@ class CommandLine:
         return str(self("run", str(app), "here")["run-id"])
 
     def __call__(self, *words: str) -> dict[str, Any]:
-        """What it answers; ``ConnectionError`` where it fails."""
-        done = subprocess.run(  # noqa: S603
-            [installed("flwr"), *words, "--format", "json"],
-            env=self.settings,
-            capture_output=True,
-            text=True,
-            timeout=WAIT_S,
-            check=False,
-        )
-        start = done.stdout.find("{")
-        found: dict[str, Any] = json.loads(done.stdout[start:]) if start >= 0 else {}
+        """What it answers; ``ConnectionError`` where it fails, or takes longer than ``WAIT_S``."""
+        try:
+            done = subprocess.run(  # noqa: S603
+                [installed("flwr"), *words, "--format", "json"],
+                env=self.settings,
+                capture_output=True,
+                text=True,
+                timeout=WAIT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise ConnectionError(f"flwr {words[0]}: no answer within {WAIT_S} s") from None
+        found = _json_in(done.stdout)
         if done.returncode or not found.get("success"):
             raise ConnectionError(f"flwr {words[0]}: {(done.stderr or done.stdout).strip()}")
         return found
+
+
+def _json_in(told: str) -> dict[str, Any]:
+    """The JSON object at the end of what was told; empty where there is none."""
+    _, brace, rest = told.partition("{")
+    try:
+        found: dict[str, Any] = json.loads(brace + rest)
+    except ValueError:
+        return {}
+    return found
