@@ -425,6 +425,37 @@ def test_rows_of_different_lengths_need_padding():
         fl.train(1, verbose=False)
 
 
+class Wide(nn.Linear):
+    """A linear layer whose input is called x, as the field of a row."""
+
+    def forward(self, x):
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("row", [{"x": [0.0] * 3, "note": None}, {"x": [0.0] * 3}])
+def test_rows_of_different_fields_or_without_a_value_are_named(row):
+    fl = FederatedLearning(Wide(3, 1), lambda output, _: output.mean(), SGD)
+    fl.add_client("north", [{"x": [0.0] * 3, "note": 1.0}, row])
+    with pytest.raises(SettingError, match="all need the same fields, without None"):
+        fl.train(1, verbose=False)
+
+
+def test_a_client_is_added_by_position_or_by_name():
+    fl = FederatedLearning(network(), nn.functional.mse_loss, SGD)
+    fl.add_client(line())
+    fl.add_client(data=line())
+    fl.add_client("north", line())
+    fl.add_client(name="south", data=line())
+    (report,) = fl.train(1, verbose=False)
+    assert sorted(report.weights) == ["client-1", "client-2", "north", "south"]
+
+
+def test_numbers_of_numpy_are_numbers():
+    fl = federated()
+    fl.add_client("west", line(), weight=np.float32(7), steps=np.int64(2), batch_size=np.int32(3))
+    assert [r.round for r in fl.train(np.int64(2), mu=np.float32(0.1), verbose=False)] == [1, 2]
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(SettingError, match=r"folder='.*file': File exists; name a folder"):
@@ -471,9 +502,13 @@ def test_what_is_wrong_with_a_client_is_said_when_it_is_added():
     for message, given in wrong.items():
         with pytest.raises(SettingError, match=message):
             fl.add_client(*given)
-    for name, value in {"weight": 0, "steps": 0, "batch_size": 0}.items():
-        with pytest.raises(SettingError, match=f"{name}=0"):
-            fl.add_client("west", line(), **{name: value})
+    for name in ("weight", "steps", "batch_size"):
+        for value in (0, "3", float("nan")):
+            with pytest.raises(SettingError, match=f"{name}={value!r}: needs to be a .* number"):
+                fl.add_client("west", line(), **{name: value})
+    for name in ("steps", "batch_size"):
+        with pytest.raises(SettingError, match=f"{name}=2.5: needs to be a whole number"):
+            fl.add_client("west", line(), **{name: 2.5})
     with pytest.raises(SettingError, match="the DataLoader has its own"):
         fl.add_client("west", DataLoader(line()), batch_size=2)
 

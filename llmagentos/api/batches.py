@@ -111,10 +111,11 @@ def _joined(rows: list[Any]) -> Any:
     """The batch of rows that are alike in shape."""
     try:
         return default_collate(rows)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, KeyError) as error:
         raise SettingError(
-            f"data has rows that make no batch ({error}): give batch_size=1, or a DataLoader with "
-            "a collate_fn that pads them"
+            f"data has rows that make no batch ({error}): all need the same fields, without None; "
+            "where lengths differ, give batch_size=1, or a DataLoader with a collate_fn that pads "
+            "them"
         ) from error
 
 

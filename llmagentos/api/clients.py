@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import inf
+from numbers import Integral, Real
 from typing import Any
 
 from llmagentos.api.batches import Batches, batches_of
@@ -26,8 +27,11 @@ def client_of(
 
     Raises ``SettingError`` that names the argument for data, weight or steps that cannot be used.
     """
-    require(steps is None or steps >= 1, "steps", steps, "needs at least 1")
-    require(batch_size is None or batch_size >= 1, "batch_size", batch_size, "needs at least 1")
+    for what, count in {"steps": steps, "batch_size": batch_size}.items():
+        whole = count is None or (isinstance(count, Integral) and count >= 1)
+        require(whole, what, count, "needs to be a whole number, at least 1")
+    number = weight is None or (isinstance(weight, Real) and 0 < weight < inf)
+    require(number, "weight", weight, "needs to be a finite number above 0")
     try:
         batches = batches_of(given, batch_size)
     except SettingError as error:
@@ -35,5 +39,4 @@ def client_of(
     heaviness = batches.rows if weight is None else weight
     if heaviness is None:
         raise SettingError(f"client {name!r}: data has no length to weigh it by; give weight=")
-    require(0 < heaviness < inf, "weight", weight, "needs to be finite and above 0")
     return Client(name, batches, heaviness, steps)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
+from numbers import Integral
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -101,7 +102,8 @@ class FederatedLearning:
         optimizer steps a round, by default one pass over its data.
         """
         if data is None and not isinstance(name, str):
-            name, data = f"client-{len(self._clients) + 1}", name
+            name, data = None, name
+        name = f"client-{len(self._clients) + 1}" if name is None else name
         if not isinstance(name, str) or not name:
             raise SettingError(f"name={name!r}: needs to be text; call add_client(name, data)")
         if data is None or isinstance(data, str):
@@ -130,13 +132,13 @@ class FederatedLearning:
         unless settings have a ``quorum`` below 1: then that client merely misses the round.
         Interrupted and called again, it plays the rounds that are missing.
         """
-        whole = isinstance(num_rounds, int) and num_rounds >= 1
+        whole = isinstance(num_rounds, Integral) and num_rounds >= 1
         require(whole, "num_rounds", num_rounds, "needs to be a whole number, at least 1")
         if not self._clients:
             raise SettingError("there is no client: call add_client before train")
         server, pull = server_settings(strategy), proximal_mu(strategy, mu)
         check_updates(server, len(self._clients))
-        first, last = self._rounds + 1, self._rounds + num_rounds
+        first, last = self._rounds + 1, self._rounds + int(num_rounds)
         told = {"mu": pull, "weighting": server.counting, "may_fail": server.quorum < 1}
         with self._journal() as journal, round_bar(first - 1, last, verbose=verbose) as show:
             plan = Plan(

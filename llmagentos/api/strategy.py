@@ -3,6 +3,7 @@
 from dataclasses import replace
 from difflib import get_close_matches
 from math import inf
+from numbers import Real
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
@@ -53,9 +54,9 @@ def proximal_mu(strategy: str | ServerSettings, mu: float | None) -> float:
     """The pull that was asked for: by default none, and ``FEDPROX_MU`` for ``fedprox``."""
     if mu is None:
         return FEDPROX_MU if strategy == "fedprox" else 0.0
-    number = isinstance(mu, int | float)
+    number = isinstance(mu, Real)
     require(number and 0 <= mu < inf, "mu", mu, "needs to be a number, 0 or more")
-    return mu
+    return float(mu)
 
 
 def with_mean_buffers(settings: ServerSettings, in_buffers: NDArray[np.bool_]) -> Strategy:
