@@ -1,9 +1,11 @@
 """The object API: any torch model and loss, on the federated core."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -17,6 +19,7 @@ import llmagentos
 from llmagentos import FederatedLearning, JournalError, QuorumError, ServerSettings, SettingError
 from llmagentos.errors import DivergedError
 from llmagentos.messages import Task
+from llmagentos.strategies import fednova, krum
 from tests.lm_world import tiny_peft
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -142,6 +145,20 @@ def test_mu_pulls_every_step_to_the_global_model():
 def test_fedprox_without_pull_is_fedavg_and_with_it_is_not():
     assert trained(strategy="fedprox", mu=0) == trained()
     assert trained(strategy="fedprox") == trained(strategy="fedprox", mu=0.01) != trained()
+
+
+def test_the_readmes_strategy_is_played_as_the_named_one():
+    def three():
+        fl = federated(network(nn.BatchNorm1d(4)))
+        fl.add_client("west", line(8, seed=2))
+        return fl
+
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    (block,) = [b for b in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "median" in b]
+    names = {}
+    exec(block, names)
+    own = trained(fl=three(), strategy=names["coordinate_median"]())
+    assert own == trained(fl=three(), strategy="median") != trained(fl=three())
 
 
 @pytest.mark.parametrize("strategy", BY_NAME)
@@ -560,6 +577,11 @@ def test_what_is_wrong_with_a_call_of_train_is_said():
             "num_rounds": 1,
             "strategy": ServerSettings(weighting="tokens"),
         },
+        "strategy=\\['fedavg'\\] is not known": {"num_rounds": 1, "strategy": ["fedavg"]},
+        "strategy.told={'normalised': True}: clients do not act on it": {
+            "num_rounds": 1,
+            "strategy": fednova(),
+        },
         "server.deadline_s=5.0: nobody is late": {
             "num_rounds": 1,
             "strategy": ServerSettings(deadline_s=5.0),
@@ -572,6 +594,8 @@ def test_what_is_wrong_with_a_call_of_train_is_said():
     for message, given in wrong.items():
         with pytest.raises(SettingError, match=message):
             fl.train(**given)
+    with pytest.raises(QuorumError, match=r"server\.strategy want 5"):
+        fl.train(1, krum(tolerated=1), verbose=False)
     with pytest.raises(SettingError, match="call add_client"):
         FederatedLearning(network(), nn.functional.mse_loss, SGD).train(1)
 

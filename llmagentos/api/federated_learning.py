@@ -17,7 +17,12 @@ from llmagentos.api.batches import batches_of
 from llmagentos.api.clients import Client, client_of
 from llmagentos.api.display import round_bar, summary_line
 from llmagentos.api.optimizers import fresh_optimizer
-from llmagentos.api.strategy import proximal_mu, server_settings, with_mean_buffers
+from llmagentos.api.strategy import (
+    proximal_mu,
+    server_settings,
+    strategy_for,
+    with_mean_buffers,
+)
 from llmagentos.api.trainer import ClientTrainer, Loss, Stop
 from llmagentos.api.weights import ModelWeights, trainable
 from llmagentos.engines import InProcessEngine
@@ -29,7 +34,7 @@ from llmagentos.round_report import RoundReport
 from llmagentos.settings import ServerSettings
 from llmagentos.settings.checks import require
 from llmagentos.state import ServerState
-from llmagentos.strategies import check_updates
+from llmagentos.strategies import Strategy, check_updates
 
 
 class FederatedLearning:
@@ -117,7 +122,7 @@ class FederatedLearning:
     def train(
         self,
         num_rounds: int,
-        strategy: str | ServerSettings = "fedavg",
+        strategy: str | ServerSettings | Strategy = "fedavg",
         *,
         mu: float | None = None,
         seed: int = 0,
@@ -125,7 +130,8 @@ class FederatedLearning:
     ) -> list[RoundReport]:
         """The reports of the next ``num_rounds`` rounds, which were played unless kept already.
 
-        ``strategy`` is fedprox or a name of ``ServerSettings.strategy``, or settings that say more.
+        ``strategy`` is fedprox or a name of ``ServerSettings.strategy``, settings that say more, or
+        a ``llmagentos.strategies.Strategy`` of the caller's own.
         ``mu`` is FedProx's pull to the global model, 0.01 unless given for fedprox, 0 else. The
         server's moments are kept from call to call. ``seed`` decides what is drawn:
         order of rows, dropout, sampled clients. What a client's training raises is raised here,
@@ -137,6 +143,7 @@ class FederatedLearning:
         if not self._clients:
             raise SettingError("there is no client: call add_client before train")
         server, pull = server_settings(strategy), proximal_mu(strategy, mu)
+        combining = strategy_for(strategy, server)
         check_updates(server, len(self._clients))
         first, last = self._rounds + 1, self._rounds + int(num_rounds)
         told = {"mu": pull, "weighting": server.counting, "may_fail": server.quorum < 1}
@@ -150,7 +157,7 @@ class FederatedLearning:
                 settings={"fit": told},
             )
             before = journal.state().round
-            averaging = with_mean_buffers(server, self._weights.in_buffers)
+            averaging = with_mean_buffers(combining, self._weights.in_buffers)
             self._play(Federation(averaging, self._engine(), journal, plan), show)
             kept = [RoundReport(**report) for report in journal.reports()]
         self._rounds = last

@@ -17,21 +17,29 @@ from llmagentos.strategies import Step, Strategy, fedavg, strategy_of
 
 OF_AGENTS = ("fednova", "scaffold", "feddyn", "fedbuff", "fedasync")
 """Strategies that ask more of agents than to train in rounds, as clients do."""
-SERVER_SIDE = set(get_args(get_type_hints(ServerSettings)["strategy"])) - set(OF_AGENTS)
+NAMES = get_args(get_type_hints(ServerSettings)["strategy"])
+SERVER_SIDE = sorted(set(NAMES) - set(OF_AGENTS))
 OF_WAITING = ("spare", "deadline_s", "resend_s")
 """Settings for agents elsewhere, who may be late."""
-KNOWN = (*sorted(SERVER_SIDE), "fedprox")
+KNOWN = (*SERVER_SIDE, "fedprox")
 FEDPROX_MU = 0.01
 """FedProx's mu where it is not given."""
 
 
-def server_settings(strategy: str | ServerSettings) -> ServerSettings:
+Asked = str | ServerSettings | Strategy
+"""What a caller may say of the server's side."""
+
+
+def server_settings(strategy: Asked) -> ServerSettings:
     """The settings that a name stands for, in which every client has to answer.
 
-    FedProx averages as FedAvg does. Raises ``SettingError`` for a name that is not known, for
-    weights by tokens, which only a language model's corpus has, and for settings of agents that
-    may be late, which clients in one process never are.
+    FedProx averages as FedAvg does; beside a strategy of the caller's own all else is as usual.
+    Raises ``SettingError`` for a name that is not known, for weights by tokens, which only a
+    language model's corpus has, and for settings of agents that may be late, which clients in one
+    process never are.
     """
+    if isinstance(strategy, Strategy):
+        return ServerSettings(quorum=1.0)
     settings = strategy
     if not isinstance(settings, ServerSettings):
         name: Any = "fedavg" if settings == "fedprox" else settings
@@ -50,7 +58,18 @@ def server_settings(strategy: str | ServerSettings) -> ServerSettings:
     return settings
 
 
-def proximal_mu(strategy: str | ServerSettings, mu: float | None) -> float:
+def strategy_for(asked: Asked, settings: ServerSettings) -> Strategy:
+    """The caller's own strategy, or the one that the settings describe.
+
+    Raises ``SettingError`` for one whose ``told`` asks more of agents than clients do.
+    """
+    if not isinstance(asked, Strategy):
+        return strategy_of(settings)
+    require(not asked.told, "strategy.told", asked.told, "clients do not act on it; leave it out")
+    return asked
+
+
+def proximal_mu(strategy: Asked, mu: float | None) -> float:
     """The pull that was asked for: by default none, and ``FEDPROX_MU`` for ``fedprox``."""
     if mu is None:
         return FEDPROX_MU if strategy == "fedprox" else 0.0
@@ -59,15 +78,15 @@ def proximal_mu(strategy: str | ServerSettings, mu: float | None) -> float:
     return float(mu)
 
 
-def with_mean_buffers(settings: ServerSettings, in_buffers: NDArray[np.bool_]) -> Strategy:
+def with_mean_buffers(strategy: Strategy, in_buffers: NDArray[np.bool_]) -> Strategy:
     """The strategy, but buffers become the clients' weighted mean whatever the server's step is.
 
     They are statistics such as variances, which an adaptive step could make negative.
     ``in_buffers`` is ``(d,)``.
     """
-    strategy, mean = strategy_of(settings), fedavg()
     if not in_buffers.any():
         return strategy
+    mean = fedavg()
 
     def advance(state: ServerState, step: Step) -> ServerState:
         stepped = strategy.advance(state, step)
