@@ -101,6 +101,15 @@ class Answers:
         rows = self._rows.execute("SELECT agent, body, squared_norm FROM waiting")
         return [self._answer(*row) for row in rows]
 
+    def withdraw(self, agent: str, reason: str) -> None:
+        """The agent's update that waits to be counted is refused after all."""
+        with unbroken():
+            self._rows.execute(
+                "UPDATE answers SET body=NULL, refused=? WHERE rowid IN"
+                " (SELECT place FROM waiting WHERE agent=?)",
+                (reason, agent),
+            )
+
     def refused_meanwhile(self, count: int) -> dict[str, str]:
         """Agent to reason, of training refused after what is counted, up to ``count`` that wait."""
         return dict(

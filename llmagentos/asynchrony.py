@@ -5,6 +5,7 @@ round that it began at. FedBuff: Nguyen et al. 2022, arXiv:2106.06639; FedAsync:
 arXiv:1903.03934.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 
@@ -18,6 +19,8 @@ from llmagentos.patience import Patience
 from llmagentos.round_report import RoundReport, change_norm, training_facts
 from llmagentos.state import ServerState
 from llmagentos.strategies import Step
+
+log = logging.getLogger(__name__)
 
 
 def run(parts: Federation) -> Iterator[RoundReport]:
@@ -118,10 +121,17 @@ def hand_out(state: ServerState, post: Post, parts: Federation) -> None:
 
 
 def dismiss(post: Post, parts: Federation) -> None:
-    """Whoever is enrolled no more at this moment has no task, and the journal says why."""
+    """Whoever is enrolled no more has neither a task nor an update that is still to count.
+
+    The journal says why.
+    """
     parts.engine.renew()
+    answers, reason = parts.journal.answers, Refused("it is enrolled no more")
     for agent in post.tasks.keys() - parts.engine.roster.keys():
-        refuse(post.drop(agent), Refused("it is enrolled no more"), parts.journal.answers)
+        refuse(post.drop(agent), reason, answers)
+    for agent in {answer.update.agent for answer in answers.waiting()} - parts.engine.roster.keys():
+        log.warning("the update of agent %r waits no more: %s", agent, reason)
+        answers.withdraw(agent, str(reason))
 
 
 def finish(post: Post, parts: Federation) -> None:

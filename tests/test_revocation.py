@@ -201,6 +201,30 @@ def test_an_open_task_of_whoever_is_revoked_holds_nobody_up(tmp_path, resumed):
     assert parts.journal.answers.open_tasks() == []
 
 
+class Prompt(InProcessEngine):
+    """Everybody has answered at the first poll."""
+
+    def poll(self, timeout_s=None):
+        return [reply for _ in list(self._tasks) for reply in super(Prompt, self).poll()]
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_an_update_that_waits_does_not_count_once_its_agent_is_revoked(tmp_path, resumed):
+    parts = federation(tmp_path, "fp32", engine=Prompt, rounds=2, buffer=2)
+    rounds = asynchrony.run(parts)
+    assert sorted(next(rounds).weights) == ["east", "north"]
+    assert [answer.update.agent for answer in parts.journal.answers.waiting()] == ["south"]
+    if resumed:
+        parts.journal.close()
+        parts = federation(tmp_path, "fp32", engine=Prompt, rounds=2, buffer=2)
+        rounds = asynchrony.run(parts)
+    parts.engine.roster = {name: ROSTER[name] for name in ("east", "north")}
+    (report,) = rounds
+    assert sorted(report.weights) == ["east", "north"]
+    assert report.refused == {"south": "it is enrolled no more"}
+    assert parts.journal.answers.waiting() == []
+
+
 def test_a_run_without_rounds_ends_without_whoever_was_at_work_and_is_revoked(tmp_path):
     def deaf(roster):
         parts = federation(tmp_path, "fp32", engine=Deaf, rounds=1, buffer=2)
