@@ -167,6 +167,14 @@ def test_a_deadline_is_above_nothing(name):
         ServerSettings(**{name: 0})
 
 
+@pytest.mark.parametrize("name", ["deadline_s", "resend_s"])
+def test_nobody_is_late_where_agents_train_one_after_the_other(name):
+    server = ServerSettings(**{name: 60.0})
+    with pytest.raises(SettingError, match=rf"server.{name}=60.0: .*use processes"):
+        RunSettings(server=server)
+    assert RunSettings(engine="processes", server=server).server == server
+
+
 @pytest.mark.parametrize(
     ("engine", "given", "found"),
     [("flower", None, 1800.0), ("flower", 60.0, 60.0), ("ray", None, None), ("ray", 60.0, 60.0)],

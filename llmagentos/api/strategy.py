@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from llmagentos.errors import SettingError
 from llmagentos.settings import ServerSettings
 from llmagentos.settings.checks import require
+from llmagentos.settings.together import OF_WAITING
 from llmagentos.state import ServerState
 from llmagentos.strategies import Step, Strategy, fedavg, strategy_of
 
@@ -19,8 +20,6 @@ OF_AGENTS = ("fednova", "scaffold", "feddyn", "fedbuff", "fedasync")
 """Strategies that ask more of agents than to train in rounds, as clients do."""
 NAMES = get_args(get_type_hints(ServerSettings)["strategy"])
 SERVER_SIDE = sorted(set(NAMES) - set(OF_AGENTS))
-OF_WAITING = ("spare", "deadline_s", "resend_s")
-"""Settings for agents elsewhere, who may be late."""
 KNOWN = (*SERVER_SIDE, "fedprox")
 FEDPROX_MU = 0.01
 """FedProx's mu where it is not given."""

@@ -18,8 +18,8 @@ from llmagentos.settings.together import (
     check_codec,
     check_personal,
     check_privacy,
-    check_spare,
     check_strategy,
+    check_waiting,
     check_whole,
 )
 
@@ -101,7 +101,7 @@ class RunSettings:
         require(self.rounds >= 1, "rounds", self.rounds, "needs at least 1")
         require(self.seed >= 0, "seed", self.seed, "needs 0 or more")
         check_strategy(self.server, self.local)
-        check_spare(self.server, self.engine)
+        check_waiting(self.server, self.engine)
         check_personal(self.server, self.personal)
         check_whole(self.lora, self.personal)
         check_privacy(self.server, self.privacy)

@@ -78,8 +78,9 @@ class ServerSettings:
     2019, arXiv:1902.01046, section 2.2): it closes once all others' updates count, but not before
     the quorum, and who is later is refused in it."""
     deadline_s: float | None = None
-    """Seconds that agents have for an answer; who is later is refused in that round, and the round
-    closes if it has its quorum. The server waits as long as it takes unless given."""
+    """Seconds that agents in processes of their own have for an answer; who is later is refused in
+    that round, and the round closes if it has its quorum. The server waits as long as it takes
+    unless given."""
     resend_s: float | None = None
     """Seconds of silence after which an agent is asked again, who answers from its journal if it
     has answered. Unless given half an hour over Flower, whose nodes give an answer up when their

@@ -14,6 +14,9 @@ OF_PLAIN_DESCENT = ("fednova", "scaffold")
 CORRECTED = ("scaffold", "feddyn")
 """Strategies that correct the agents' gradients, for a plain mean over all agents."""
 
+OF_WAITING = ("spare", "deadline_s", "resend_s")
+"""Settings for agents that may be late."""
+
 PLACE_BY_PLACE = ("median", "trimmed_mean")
 """Strategies that compare what agents say of one value."""
 
@@ -44,10 +47,12 @@ def check_strategy(server: ServerSettings, local: LocalSettings) -> None:
         require(server.lr in (None, 1), "server.lr", server.lr, remedy)
 
 
-def check_spare(server: ServerSettings, engine: str) -> None:
+def check_waiting(server: ServerSettings, engine: str) -> None:
     """Raise ``SettingError`` where agents answer one after the other, so that none is late."""
     remedy = "engine='in_process' asks one agent after the other; leave it out, or use processes"
-    require(server.spare == 0 or engine != "in_process", "server.spare", server.spare, remedy)
+    for name in OF_WAITING:
+        value = getattr(server, name)
+        require(not value or engine != "in_process", f"server.{name}", value, remedy)
 
 
 def check_personal(server: ServerSettings, personal: PersonalSettings) -> None:
