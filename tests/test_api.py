@@ -19,7 +19,7 @@ import llmagentos
 from llmagentos import FederatedLearning, JournalError, QuorumError, ServerSettings, SettingError
 from llmagentos.errors import DivergedError
 from llmagentos.messages import Task
-from llmagentos.strategies import fednova, krum
+from llmagentos.strategies import fedavg, fednova, krum
 from tests.lm_world import tiny_peft
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -159,6 +159,21 @@ def test_the_readmes_strategy_is_played_as_the_named_one():
     exec(block, names)
     own = trained(fl=three(), strategy=names["coordinate_median"]())
     assert own == trained(fl=three(), strategy="median") != trained(fl=three())
+
+
+def test_a_strategy_of_ones_own_keeps_its_extras_where_a_model_has_buffers():
+    counts = []
+
+    def advance(state, step):
+        count = state.extra.get("count", np.zeros(1, np.float32)) + np.float32(1)
+        counts.append(count.item())
+        return replace(
+            state.advanced(step.moved(state.adapter.vector, 1.0)), extra={"count": count}
+        )
+
+    fl = federated(network(nn.BatchNorm1d(4)))
+    fl.train(2, replace(fedavg(), advance=advance), verbose=False)
+    assert counts == [1, 2]
 
 
 @pytest.mark.parametrize("strategy", BY_NAME)

@@ -9,6 +9,7 @@ from typing import Any, get_args, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
+from llmagentos.adapter import Adapter
 from llmagentos.errors import SettingError
 from llmagentos.settings import ServerSettings
 from llmagentos.settings.checks import require
@@ -91,6 +92,6 @@ def with_mean_buffers(strategy: Strategy, in_buffers: NDArray[np.bool_]) -> Stra
         stepped = strategy.advance(state, step)
         averaged = mean.advance(state, step).adapter.vector
         vector = np.where(in_buffers, averaged, stepped.adapter.vector)
-        return state.advanced(vector, **stepped.moments)
+        return replace(stepped, adapter=Adapter(stepped.adapter.layout, vector))
 
     return replace(strategy, advance=advance)
