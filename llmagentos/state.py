@@ -25,8 +25,8 @@ class ServerState:
 
     def moment(self, name: str, start: float = 0.0) -> Vector:
         """A moment, ``(d,)``; filled with ``start`` before the first round."""
-        size = self.adapter.layout.size
-        return self.moments.get(name, np.full(size, start, np.float32))
+        found = self.moments.get(name)
+        return np.full(self.adapter.layout.size, start, np.float32) if found is None else found
 
     def advanced(self, vector: Vector, **moments: Vector) -> "ServerState":
         """The state of the next round with a new adapter and the moments that led to it."""
