@@ -288,6 +288,20 @@ def test_of_another_models_optimizer_class_and_settings_are_taken():
     assert trained(fl=federated(model, other)) == trained()
 
 
+class Closed(SGD):
+    """Calls its closure where gradients are off, as some optimizers of other libraries do."""
+
+    @torch.no_grad()
+    def step(self, closure):
+        loss = closure()
+        super().step()
+        return loss
+
+
+def test_an_optimizer_may_call_its_closure_where_gradients_are_off():
+    assert trained(fl=federated(optimizer=partial(Closed, lr=0.05))) == trained()
+
+
 def test_an_optimizer_that_needs_several_passes_a_step_works():
     fl = federated(optimizer=torch.optim.LBFGS(network().parameters(), max_iter=3))
     before = fl.evaluate(line())
@@ -541,6 +555,8 @@ def test_what_is_wrong_with_a_client_is_said_when_it_is_added():
     for name in ("steps", "batch_size"):
         with pytest.raises(SettingError, match=f"{name}=2.5: needs to be a whole number"):
             fl.add_client("west", line(), **{name: 2.5})
+    with pytest.raises(SettingError, match="batch_size=0: needs to be a whole number"):
+        fl.evaluate(line(), batch_size=0)
     with pytest.raises(SettingError, match="the DataLoader has its own"):
         fl.add_client("west", DataLoader(line()), batch_size=2)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
+from numbers import Integral
 from typing import Any, Protocol
 
 import torch
@@ -11,6 +12,7 @@ from llmagentos.errors import SettingError
 from llmagentos.lm.schedule import row_order
 from llmagentos.messages import Task
 from llmagentos.seeds import seed_of
+from llmagentos.settings.checks import require
 
 ROWS_A_BATCH = 8
 """Rows of a batch where ``batch_size`` does not say."""
@@ -36,8 +38,10 @@ class Batches(Protocol):
 def batches_of(given: Any, batch_size: int | None) -> Batches:
     """The batches of a DataLoader, or of anything with a length whose items are rows.
 
-    Raises ``SettingError`` for what is neither, and for what is empty.
+    Raises ``SettingError`` for what is neither, for what is empty, and for a wrong size.
     """
+    whole = batch_size is None or (isinstance(batch_size, Integral) and batch_size >= 1)
+    require(whole, "batch_size", batch_size, "needs to be a whole number, at least 1")
     made = _Loader(given) if isinstance(given, DataLoader) else _Rows(given, batch_size)
     if isinstance(made, _Loader) and batch_size is not None:
         raise SettingError(f"batch_size={batch_size}: the DataLoader has its own; leave it out")

@@ -27,9 +27,8 @@ def client_of(
 
     Raises ``SettingError`` that names the argument for data, weight or steps that cannot be used.
     """
-    for what, count in {"steps": steps, "batch_size": batch_size}.items():
-        whole = count is None or (isinstance(count, Integral) and count >= 1)
-        require(whole, what, count, "needs to be a whole number, at least 1")
+    whole = steps is None or (isinstance(steps, Integral) and steps >= 1)
+    require(whole, "steps", steps, "needs to be a whole number, at least 1")
     number = weight is None or (isinstance(weight, Real) and 0 < weight < inf)
     require(number, "weight", weight, "needs to be a finite number above 0")
     try:

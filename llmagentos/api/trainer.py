@@ -123,6 +123,7 @@ def _step(optimizer: Optimizer, loss_of: Callable[[], Tensor], pull: Callable[[]
     """The loss before one optimizer step; ``pull`` changes the gradients of every pass."""
     losses = []
 
+    @torch.enable_grad()  # some optimizers call it where gradients are off
     def closure() -> Any:
         optimizer.zero_grad()
         loss = loss_of()
