@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from llmagentos.layout import Layout
     from llmagentos.recipes.serving import Organisation, serve
+    from llmagentos.round_report import RoundReport
     from llmagentos.settings import RunSettings, ServerSettings
 
 __version__ = version("llmagentos")
@@ -43,6 +44,7 @@ __all__ = [
     "Organisation",
     "QuorumError",
     "Refused",
+    "RoundReport",
     "RunSettings",
     "ServerSettings",
     "SettingError",
@@ -58,6 +60,7 @@ _HOMES = {
     "FederatedLearning": "llmagentos.api",
     "Limits": "llmagentos.agent",
     "Organisation": "llmagentos.recipes.serving",
+    "RoundReport": "llmagentos.round_report",
     "RunSettings": "llmagentos.settings",
     "ServerSettings": "llmagentos.settings",
     "scrub": "llmagentos.corpus.scrub",
