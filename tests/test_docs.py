@@ -41,9 +41,8 @@ def spans(page):
 def commands(page):
     """Programs of ours that a page starts, each with its words."""
     shell = "\n".join(blocks(page, "sh", "console", "")).replace("\\\n", " ")
-    start = re.compile(
-        r"^\W*(?:python|pip) .*?(?:-m llmagentos(?:\.recipes\.| )(\w+)|(agents/\w+\.py))"
-    )
+    ours = r"(?:(?:python|pip) .*-m )?llmagentos(?:\.recipes\.| )(\w+)"
+    start = re.compile(rf"\W*(?:{ours}|python (agents/\w+\.py))")
     for line in (*shell.splitlines(), *spans(page)):
         if found := start.match(line):
             words = shlex.split(line[found.end() :].replace("…", ""), comments=True)
