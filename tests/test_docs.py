@@ -114,6 +114,15 @@ def test_every_source_file_that_a_page_names_is_there(page):
             assert any((home / span).is_file() for home in homes), span
 
 
+def test_every_flag_that_a_page_gives_a_benchmark_is_one_of_its():
+    shell = "\n".join(text for page in PAGES for text in blocks(page, "sh", ""))
+    started = re.findall(r"python (benchmarks/\w+\.py)(.*)", shell)
+    assert started
+    for script, words in started:
+        for flag in re.findall(r"--[a-z-]+", words):
+            assert f'"{flag}"' in (ROOT / script).read_text(), (script, flag)
+
+
 def test_the_page_of_named_runs_has_every_settings_file():
     named = re.findall(r"\| \[\w+\]\(\.\./recipes/(\w+)\.yaml\)", PAGES["docs/recipes.md"])
     assert sorted(named) == sorted(file.stem for file in (ROOT / "recipes").glob("*.yaml"))
