@@ -55,7 +55,8 @@ def read_command(recipe: Recipe, words: Sequence[str]) -> Command:
 def _parser(recipe: Recipe) -> ArgumentParser:
     parser = parser_for(RunSettings, recipe.name, recipe.description, recipe.defaults)
     group = parser.add_argument_group("The run and its folder")
-    group.add_argument("--name", help=f"Folder of the run in --out; {recipe.name} unless given.")
+    named = f"Folder of the run in --out; {recipe.name} unless given, numbered from the second on."
+    group.add_argument("--name", help=named)
     group.add_argument("--out", default="runs", help="Where the folders of runs are.")
     for flag, help_ in FLAGS.items():
         group.add_argument(flag, action="store_true", help=help_)
