@@ -15,10 +15,15 @@ import pytest
 
 pytest.importorskip("flwr")
 
+import httpx
+import numpy as np
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
-from flwr.app import Message
+from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.app.metadata import Metadata
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+from flwr.supercore.run import RunNotRunningException
 
 from llmagentos.engines.flower import client_relay, program
 from llmagentos.engines.flower import guard as guards
@@ -27,7 +32,7 @@ from llmagentos.engines.flower.link import Address, Link
 from llmagentos.engines.flower.local import local_flower
 from llmagentos.engines.flower.node import Desk
 from llmagentos.engines.flower.program import Program
-from llmagentos.engines.flower.server_relay import boxed, unboxed
+from llmagentos.engines.flower.server_relay import Relay, boxed, unboxed
 from llmagentos.engines.flower.shim import FILES, check_shim, write_shim
 from llmagentos.engines.flower.tray import FOLDER
 from llmagentos.errors import SettingError
@@ -106,6 +111,74 @@ def test_a_message_whose_id_is_a_path_stays_in_the_agents_folder(tmp_path, monke
         time.sleep(0.05)
     assert [unboxed(reply.content) for reply in replies] == [b"task done"]
     assert {path.name for path in home.iterdir()} == {"tasks", "answers", "begun"}
+
+
+PLAIN = ArrayRecord({"body": Array(np.zeros(3, np.uint8))})
+ODD = {
+    "no parcel": RecordDict({"else": PLAIN}),
+    "no body": RecordDict({"parcel": ArrayRecord({"else": PLAIN["body"]})}),
+    "a number in its place": RecordDict({"parcel": MetricRecord({"body": 1.0})}),
+    "another kind of array": RecordDict({"parcel": ArrayRecord({"body": Array("", (), "", b"")})}),
+    "no bytes": RecordDict(
+        {"parcel": ArrayRecord({"body": Array("u1", (), "numpy.ndarray", b"")})}
+    ),
+}
+"""What an agent's node may reply with in place of a parcel."""
+
+
+def reply_to(id_, content):
+    whose = {"src_node_id": 2, "dst_node_id": 1, "reply_to_message_id": "another's", "group_id": ""}
+    when = {"created_at": time.time(), "ttl": 600.0, "message_type": "query"}
+    return Message(content, metadata=Metadata(run_id=1, message_id=id_, **whose, **when))
+
+
+class Pulling:
+    """A grid that puts replies together from the objects that nodes sent, as Flower's does."""
+
+    def __init__(self, replies):
+        self.replies = replies
+
+    def pull_messages(self, ids):
+        return [self.replies[id_]() for id_ in ids if id_ in self.replies]
+
+
+def torn():
+    """A reply that Flower cannot put together: its content is of another kind than it says."""
+    message = reply_to("torn", RecordDict({"parcel": PLAIN}))
+    contents = {id_: found.deflate() for id_, found in get_all_nested_objects(message).items()}
+    contents[message.object_id] = contents[message.object_id].replace(
+        b"Message", b"MetricRecord", 1
+    )
+    return inflate_object_from_contents(message.object_id, contents)
+
+
+@pytest.mark.parametrize("odd", [*ODD, "torn"])
+def test_a_reply_that_is_no_parcel_is_an_empty_answer_of_its_agent_alone(tmp_path, odd):
+    (tmp_path / "session").write_text("one")
+    liar = torn if odd == "torn" else lambda: reply_to("a", ODD[odd])
+    relay = Relay(Pulling({"a": liar, "b": lambda: reply_to("b", boxed(b"good"))}), tmp_path)
+    relay.sent = {"a": "liar-0", "b": "north-1", "c": "east-2"}
+    for name in relay.sent.values():
+        relay.out.put(name, b"task")
+    relay.pull()
+    assert {name: relay.back.read(name) for name in relay.back.names()} == {
+        "liar-0": b"",
+        "north-1": b"good",
+    }
+    assert relay.out.names() == [*relay.sent.values()] == ["east-2"]
+
+
+@pytest.mark.parametrize("lost", [httpx.ConnectError("refused"), RunNotRunningException()])
+def test_a_relay_ends_where_the_superlink_or_the_run_is_gone(tmp_path, lost):
+    def gone():
+        raise lost
+
+    (tmp_path / "session").write_text("one")
+    relay = Relay(Pulling({"a": gone}), tmp_path)
+    relay.sent = {"a": "north-0"}
+    with pytest.raises(type(lost)):
+        relay.pull()
+    assert relay.back.names() == []
 
 
 def test_a_missing_key_is_named_before_anything_starts(tmp_path):
