@@ -5,9 +5,12 @@ import os
 import signal
 import socket
 import stat
+import subprocess
 import sys
 import time
 import zipfile
+from contextlib import closing
+from dataclasses import replace
 from threading import Thread
 
 import psutil
@@ -29,7 +32,12 @@ from llmagentos.engines.flower import client_relay, program
 from llmagentos.engines.flower import guard as guards
 from llmagentos.engines.flower.certificates import make_certificates, make_node_key
 from llmagentos.engines.flower.link import Address, Link
-from llmagentos.engines.flower.local import local_flower
+from llmagentos.engines.flower.local import (
+    AgentProcess,
+    local_flower,
+    local_node,
+    local_server,
+)
 from llmagentos.engines.flower.node import Desk
 from llmagentos.engines.flower.program import Program
 from llmagentos.engines.flower.server_relay import Relay, boxed, unboxed
@@ -91,6 +99,78 @@ def test_flowers_app_starters_install_by_the_name_that_is_guarded(name):
             starter.install_from_fab(bundle(**FILES, alien=""))
     finally:
         starter.install_from_fab = install
+
+
+EVIL = """
+[project]
+name = "evil"
+version = "1.0.0"
+[tool.flwr.app]
+publisher = "evil"
+[tool.flwr.app.components]
+serverapp = "evil_here:app"
+clientapp = "evil_here:app"
+"""
+
+
+def test_an_agent_runs_the_installed_relay_wherever_a_run_says_that_its_app_lies(
+    tmp_path, monkeypatch
+):
+    from flwr.supernode.runtime import run_clientapp as starter
+
+    (tmp_path / "home" / "apps").mkdir(parents=True)
+    (tmp_path / "evil" / "sub").mkdir(parents=True)
+    (tmp_path / "evil" / "pyproject.toml").write_text(EVIL)
+    code = "from flwr.clientapp import ClientApp\napp = ClientApp()\n"
+    (tmp_path / "evil" / "evil_here.py").write_text(code)
+    monkeypatch.setenv("FLWR_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+    def loaded():
+        load = starter.get_load_client_app_fn(default_app_ref="", app_path=None, multi_app=True)
+        return load("/", "/../evil/sub/.", "")
+
+    assert loaded() is sys.modules["evil_here"].app
+    for name in ("get_load_client_app_fn", "pull_task_input"):
+        assert name in starter.run_clientapp.__code__.co_names
+        monkeypatch.setattr(starter, name, getattr(starter, name))
+    guards.guard_agent(starter)
+    assert loaded() is client_relay.app
+
+
+TORN = """
+from types import SimpleNamespace
+from llmagentos.engines.flower.guard import guard_agent
+
+def pull(client):
+    raise MemoryError("no room")
+
+starter = SimpleNamespace(pull_task_input=pull)
+guard_agent(starter)
+try:
+    starter.pull_task_input(None)
+finally:
+    print("tells its SuperNode")
+"""
+
+
+def test_an_app_starter_ends_without_a_word_over_what_it_cannot_put_together():
+    words = [sys.executable, "-c", TORN]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "MemoryError: no room" in done.stderr
+
+
+def test_a_program_has_no_more_memory_than_it_is_given(tmp_path):
+    code = "import subprocess, sys; big = bytearray({size}); print('took', {size}, flush=True)"
+    child = f"{code}; subprocess.run([sys.executable, '-c', {code.format(size=300_000_000)!r}])"
+    words = [sys.executable, "-c", child.format(size=100_000_000)]
+    with Program(words, tmp_path / "log", {}, 250e6) as program:
+        program.running.wait(timeout=30)
+    told = (tmp_path / "log").read_text()
+    assert "took 100000000" in told
+    assert "MemoryError" in told
+    assert "took 300000000" not in told
 
 
 def test_a_message_whose_id_is_a_path_stays_in_the_agents_folder(tmp_path, monkeypatch):
@@ -263,6 +343,20 @@ def test_a_node_that_is_killed_comes_back_and_gets_its_body(carrier):
     os.kill(program_of(carrier, "flower-supernode").running.pid, signal.SIGKILL)
     (parcel,) = carrier.poll(240)
     assert parcel.body == b"north " + digest(b"hello")
+
+
+@pytest.mark.slow
+def test_a_body_far_above_what_was_agreed_takes_no_more_memory_and_the_node_goes_on(tmp_path):
+    carrier, homes = local_server(["north"], tmp_path / "flower")
+    node = local_node(homes["north"], carrier.link.address.reached)
+    carrier.link.programs.append(replace(node, largest_bytes=1 << 20).program())
+    carrier.link.programs.append(AgentProcess(Clerk(tmp_path), "north", homes["north"]))
+    with closing(carrier):
+        hello(carrier)
+        carrier.send("north", bytes(400_000_000))
+        assert carrier.poll(30) == []
+        hello(carrier)
+        assert "MemoryError" in (homes["north"] / "supernode.log").read_text()
 
 
 @pytest.mark.slow
