@@ -8,7 +8,7 @@ the bits of a run that never was.
 import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,12 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self._rows = Records(folder, SCHEMA)
-        self._files = self._rows.files
-        self.answers = Answers(self._rows)
-        self._mend()
+        with ExitStack() as opened:
+            self._rows = opened.enter_context(closing(Records(folder, SCHEMA)))
+            self._files = self._rows.files
+            self.answers = Answers(self._rows)
+            self._mend()
+            opened.pop_all()
 
     def close(self) -> None:
         """Let another process have the run."""

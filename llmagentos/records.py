@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,27 +27,18 @@ class Records:
 
     def __init__(self, folder: Path, schema: Sequence[str]) -> None:
         self.folder = folder
-        self._lock = FileLock(folder / "lock", timeout=PATIENCE_S)
-        try:
-            self._lock.acquire()
-        except Timeout:
-            raise JournalError(f"{folder} is in use by another process; wait for it") from None
-        self.files = Store(folder / "cas")
-        # An agent answers in another thread than the one that opened its journal.
-        self._rows = sqlite3.connect(
-            folder / "journal.sqlite", isolation_level=None, check_same_thread=False
-        )
-        for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", *schema):
-            self.execute(statement)
+        with ExitStack() as opened:
+            opened.enter_context(_held(folder))
+            self.files = Store(folder / "cas")
+            self._rows = opened.enter_context(closing(_connection(folder / "journal.sqlite")))
+            for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", *schema):
+                self.execute(statement)
+            self._opened = opened.pop_all()
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         """The rows that a statement finds, all read: what is damaged shows then, not before."""
-        try:
+        with _told_of(self.folder):
             return self._rows.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
-            if any(words in str(error) for words in FULL):
-                raise DiskFull(f"{self.folder}: {error}; make room there") from error
-            raise JournalError(f"{self.folder} cannot be used: {error}") from error
 
     def first(self, statement: str, values: Sequence[Any] = ()) -> Any:
         """The first row that a statement finds, or ``None``."""
@@ -68,5 +59,29 @@ class Records:
 
     def close(self) -> None:
         """Let another process have the folder."""
-        self._rows.close()
-        self._lock.release()
+        self._opened.close()
+
+
+def _held(folder: Path) -> AbstractContextManager[object]:
+    """A folder that no other process holds meanwhile."""
+    try:
+        return FileLock(folder / "lock", timeout=PATIENCE_S).acquire()
+    except Timeout:
+        raise JournalError(f"{folder} is in use by another process; wait for it") from None
+
+
+def _connection(path: Path) -> sqlite3.Connection:
+    """An agent answers in another thread than the one that opened its journal."""
+    with _told_of(path.parent):
+        return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+
+
+@contextmanager
+def _told_of(folder: Path) -> Iterator[None]:
+    """SQLite's errors are those of the folder."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if any(words in str(error) for words in FULL):
+            raise DiskFull(f"{folder}: {error}; make room there") from error
+        raise JournalError(f"{folder} cannot be used: {error}") from error

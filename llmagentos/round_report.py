@@ -28,26 +28,27 @@ class RoundReport:
     product of the new factors is from the mean of the agents' products, as a share of its norm.
     ``staleness`` is how many rounds have passed since an update began, where agents are not waited
     for. ``personal`` are the held-out losses of the agents' own adapters, where they have any.
+    Printed, it leaves out what is longer than a line for many agents.
     """
 
     round: int
     loss: float | None
-    agents: Mapping[str, float]
+    agents: Mapping[str, float] = field(repr=False)
     seconds: float
     codec: str
     bytes_up: int
     bytes_up_fp32: int
-    bytes_by_agent: Mapping[str, int]
+    bytes_by_agent: Mapping[str, int] = field(repr=False)
     bytes_down: int
-    train_loss: Mapping[str, float]
-    weights: Mapping[str, float]
-    norms: Mapping[str, float]
-    cosines: Mapping[str, Any]
+    train_loss: Mapping[str, float] = field(repr=False)
+    weights: Mapping[str, float] = field(repr=False)
+    norms: Mapping[str, float] = field(repr=False)
+    cosines: Mapping[str, Any] = field(repr=False)
     update_norm: float
     product_error: float | None
     refused: Mapping[str, str]
-    staleness: Mapping[str, int] = field(default_factory=dict)
-    personal: Mapping[str, float] = field(default_factory=dict)
+    staleness: Mapping[str, int] = field(default_factory=dict, repr=False)
+    personal: Mapping[str, float] = field(default_factory=dict, repr=False)
 
 
 def losses_of(metrics: Mapping[str, Mapping[str, float]], name: str = "loss") -> dict[str, float]:

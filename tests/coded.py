@@ -12,6 +12,7 @@ from llmagentos.messages import Enrolled, answer
 from llmagentos.seeds import generator
 from llmagentos.state import ServerState
 from llmagentos.strategies import fedavg
+from tests.leaving import left
 from tests.quadratics import layout_of_size
 
 SIZE = 300
@@ -61,7 +62,7 @@ def first_state():
 
 def federation(folder, codec, *, trainer=None, engine=InProcessEngine, rounds=3, **plan):
     """A federation with its journal and the agents' memories in ``folder``."""
-    journal = Journal(folder)
+    journal = left(Journal(folder))
     coding = CodingTrainer(trainer or Homing(), folder / "agents")
     made = Plan(
         run=journal.begin(layout_of_size(SIZE), {}, first_state),

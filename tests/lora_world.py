@@ -16,6 +16,7 @@ from llmagentos.settings import CodecSettings, LoraSettings, RunSettings
 from llmagentos.state import ServerState
 from llmagentos.strategies import strategy_of
 from llmagentos.tasks import decode_task, encode_task
+from tests.leaving import left
 
 
 def layout_of(shapes, rank=3, scale=2.0):
@@ -96,7 +97,7 @@ def settings_of(method, *, codec=None, ranks=None, modules=None, **server):
 
 def federation(folder, method, *, trainer=None, settings=None, rounds=3):
     """A federation with its journal and the agents' memories in ``folder``."""
-    journal = Journal(folder)
+    journal = left(Journal(folder))
     settings = settings or settings_of(method)
     layout = WITH_REST if settings.lora.whole else LAYOUT
     remembering = with_memory(trainer or Homing(), folder / "agents")

@@ -8,6 +8,7 @@ from llmagentos.engines import MemoryByRun
 from llmagentos.engines.carrier import Parcel
 from llmagentos.engines.remote import RemoteEngine
 from llmagentos.identity import Member, name_of, new_key
+from tests.leaving import left
 
 BASE = "b" * 64
 
@@ -62,7 +63,7 @@ class Organisations:
         """The desk of an agent's process; it was not closed if it was killed before."""
         home = self.folder / agent
         party = Party(agent, self.keys[agent], self.coordinator.public_key(), BASE, 1 << 24)
-        journal = AgentJournal(home / "journal")
+        journal = left(AgentJournal(home / "journal"))
         trainer = MemoryByRun(changes.get("trainer", self.trainer), home / "memory")
         return Desk(party, changes.get("limits", self.limits), journal, trainer, self.examples)
 

@@ -14,6 +14,7 @@ from llmagentos.layout import Layout
 from llmagentos.messages import Enrolled, Task, Update, answer
 from llmagentos.state import ServerState
 from llmagentos.strategies import fedavg
+from tests.leaving import left
 
 CURVATURE = {"north": (1.0, 0.0), "south": (4.0, 1.0)}
 """Agent to (c, x*): its loss is c/2 (x - x*)^2."""
@@ -96,7 +97,7 @@ def federation(  # noqa: PLR0913
     folder, *, strategy=None, engine=None, trainer=None, rounds=3, fit=None, **plan
 ):
     """A federation of the two quadratics with its journal in ``folder``; ``fit`` tells agents."""
-    journal = Journal(folder)
+    journal = left(Journal(folder))
     run = journal.begin(layout_of_size(1), {}, first_state)
     settings = {"fit": {"lr": 0.1, **(fit or {})}, "evaluate": {}}
     return Federation(

@@ -16,6 +16,7 @@ from llmagentos.federation import run
 from llmagentos.journal import Journal
 from llmagentos.memory import AgentMemory, folder_name
 from llmagentos.strategies import fedavg, strategy_of
+from tests.leaving import left
 from tests.lora_world import (
     AGENTS,
     LAYOUT,
@@ -94,7 +95,7 @@ def test_zero_deltas_leave_every_product(tmp_path, method):
     parts.engine.trainer = with_memory(Resting(), tmp_path / "agents")
     parts.journal.close()
     shutil.rmtree(tmp_path / "resting")
-    parts = replace(parts, journal=Journal(tmp_path / "resting"))
+    parts = replace(parts, journal=left(Journal(tmp_path / "resting")))
     parts.journal.begin(LAYOUT, {}, lambda: state)
     list(run(replace(parts, plan=replace(parts.plan, run=parts.journal.run))))
     for before, after in zip(product(state), product(parts.journal.state()), strict=True):
@@ -340,7 +341,7 @@ def test_a_layer_that_an_agent_does_not_have_is_no_part_of_its_change(tmp_path):
 def test_a_layer_is_averaged_over_the_agents_that_have_it(tmp_path):
     trainer, settings = Homing(), settings_of("zero_pad", modules=MODULES)
     played(tmp_path / "all", "zero_pad", trainer=trainer, settings=settings, rounds=1)
-    found = Journal(tmp_path / "all").state().adapter
+    found = left(Journal(tmp_path / "all")).state().adapter
     local = moved(trainer.seen)
     for name in LAYOUT.names:
         mean = np.mean([own[name] for own in local.values() if name in own], axis=0)
@@ -350,7 +351,7 @@ def test_a_layer_is_averaged_over_the_agents_that_have_it(tmp_path):
 def test_flexlora_takes_the_best_of_the_mean_over_the_agents_that_have_a_layer(tmp_path):
     trainer, settings = Homing(), settings_of("flexlora", modules=MODULES)
     played(tmp_path / "all", "flexlora", trainer=trainer, settings=settings, rounds=1)
-    found = Journal(tmp_path / "all").state().adapter
+    found = left(Journal(tmp_path / "all")).state().adapter
     local = moved(trainer.seen)
     for pair, product in zip(LAYOUT.pairs, factors_of(LAYOUT, found.vector), strict=True):
         having = [own for own in local.values() if pair.a in own]

@@ -194,6 +194,13 @@ def test_hetlora_with_equal_norms_is_the_plain_average():
     assert shares == pytest.approx([0.2, 0.3, 0.5])
 
 
+def test_hetlora_has_the_same_bits_in_every_order_of_agents():
+    agents = [drawn(k) for k in range(20)]
+    shares = np.random.default_rng(20).dirichlet(np.ones(20)).tolist()
+    found = hetlora_shares([agents], shares)
+    assert hetlora_shares([agents[::-1]], shares[::-1]) == found[::-1]
+
+
 def test_hetlora_weighs_by_the_norms_of_the_products():
     one = drawn(0)
     double = one._replace(b=2 * one.b)

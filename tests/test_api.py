@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 
 import datasets
@@ -386,7 +387,27 @@ class Stream(IterableDataset):
 def test_what_a_client_raises_names_it_and_its_round():
     with pytest.raises(RuntimeError, match="boom") as raised:
         federated(loss_fn=Fragile(1, RuntimeError("boom"))).train(1, verbose=False)
-    assert raised.value.__notes__ == ["This was raised for client 'north' in round 1."]
+    assert raised.value.__notes__[-1] == "This was raised for client 'north' in round 1."
+
+
+def test_a_printed_report_is_as_short_for_a_thousand_clients():
+    (report,) = federated().train(1, verbose=False)
+    many = dict.fromkeys(map(str, range(1000)), 0.5)
+    by_client = [name for name, value in vars(report).items() if isinstance(value, dict)]
+    crowded = replace(report, **dict.fromkeys(set(by_client) - {"refused"}, many))
+    assert repr(crowded) == repr(report)
+    assert "seconds=" in repr(report)
+
+
+def test_an_error_of_a_callers_code_tells_the_shapes_of_the_batch():
+    fl = FederatedLearning(network(), nn.CrossEntropyLoss(), SGD)
+    fl.add_client("north", [(torch.zeros(5, 2), torch.zeros(5)) for _ in range(3)])
+    with pytest.raises(RuntimeError) as raised:
+        fl.train(1, verbose=False)
+    assert raised.value.__notes__[0] == "The batch was ((3, 5, 2), (3, 5))."
+    with pytest.raises(RuntimeError) as raised:
+        fl.evaluate([(torch.zeros(5, 2), ("a", torch.zeros(5)))], batch_size=1)
+    assert raised.value.__notes__ == ["The batch was ((1, 5, 2), (('str',), (1, 5)))."]
 
 
 def test_a_client_whose_training_leaves_the_numbers_is_named_with_a_remedy():

@@ -342,6 +342,17 @@ def test_an_evaluation_is_told_nothing_of_the_training(tmp_path):
     assert told == {"lr": 0.1, "steps": 2, "correction": "feddyn", "mu": 0.1}
 
 
+def test_rounds_between_evaluations_change_nothing_but_who_is_asked(tmp_path):
+    now_and_then = federation(tmp_path / "seldom", rounds=5, evaluate_every=2)
+    every_time = federation(tmp_path / "always", rounds=5)
+    seldom, always = list(run(now_and_then)), list(run(every_time))
+    assert [report.round for report in seldom if report.agents] == [2, 4]
+    assert [report.round for report in seldom if report.loss is not None] == [2, 4]
+    assert [seldom[k].agents for k in (1, 3)] == [always[k].agents for k in (1, 3)]
+    ends = [parts.journal.state().adapter.vector for parts in (now_and_then, every_time)]
+    assert ends[0].tobytes() == ends[1].tobytes()
+
+
 class Breaking(Quadratic):
     def update(self, task):
         if task.agent == "south":

@@ -6,10 +6,13 @@ import re
 import resource
 import signal
 import sqlite3
+from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from llmagentos.agent import AgentJournal
 from llmagentos.answers import Answers
 from llmagentos.engines import InProcessEngine
 from llmagentos.errors import DiskFull, JournalError
@@ -88,8 +91,8 @@ def test_bodies_are_dropped_after_their_round_and_hashes_stay(tmp_path):
     assert len(list((tmp_path / "cas").iterdir())) == 3
     parts.journal.forget(updates=True)
     assert len(list((tmp_path / "cas").iterdir())) == 1
-    rows = sqlite3.connect(tmp_path / "journal.sqlite")
-    bodies = rows.execute("SELECT body FROM answers WHERE kind='fit'").fetchall()
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as rows:
+        bodies = rows.execute("SELECT body FROM answers WHERE kind='fit'").fetchall()
     assert [len(body) for (body,) in bodies] == [64, 64]
 
 
@@ -217,6 +220,34 @@ def test_a_database_that_is_damaged_is_not_taken_for_a_full_disk(tmp_path):
     path.write_bytes(body[:4096] + b"Z" * (len(body) - 4096))
     with pytest.raises(JournalError, match="disk image is malformed"), Journal(tmp_path) as journal:
         journal.state()
+
+
+def of_another_schema(path):
+    with closing(sqlite3.connect(path)) as rows:
+        rows.execute("CREATE TABLE answers (other)")
+        rows.execute("CREATE TABLE rounds (other)")
+
+
+@pytest.mark.parametrize("journal", [Journal, AgentJournal])
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (Path.mkdir, "unable to open"),
+        (lambda path: path.write_bytes(b"Z" * 4096), "not a database"),
+        (of_another_schema, "no such column"),
+    ],
+    ids=["a folder", "no database", "another schema"],
+)
+def test_a_folder_that_could_not_be_opened_is_let_go(tmp_path, journal, damage, said):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    damage(folder / "journal.sqlite")
+    # A notebook keeps the last error, and with it all that its traceback knows.
+    with pytest.raises(JournalError, match=said) as kept:
+        journal(folder)
+    (folder / "journal.sqlite").rename(tmp_path / "damaged")
+    journal(folder).close()
+    assert kept.traceback
 
 
 def test_a_page_that_is_damaged_is_told_when_it_is_read(tmp_path):

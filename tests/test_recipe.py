@@ -56,6 +56,18 @@ def test_metrics_have_one_object_a_round(undisturbed):
         assert line["refused"] == {}
 
 
+def test_the_best_adapter_is_one_of_those_that_were_read(undisturbed, tmp_path):
+    words = words_for(tmp_path, "--rounds", "3", "--evaluation.every", "2")
+    assert exit_code_of(tune, words) == 0
+    found = metrics(tmp_path / "run")
+    assert [line["loss"] is not None for line in found] == [False, True, False]
+    assert found[1]["loss"] == metrics(undisturbed)[1]["loss"]
+    best = tmp_path / "run" / "best" / "adapter_model.safetensors"
+    assert best.read_bytes() == bits(undisturbed)[1] != bits(tmp_path / "run")[1]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Read every 2 rounds on up to 8 held-out rows of each agent, at round 0" in page
+
+
 def test_the_published_adapter_is_the_journals_bit_for_bit_and_peft_loads_it(undisturbed):
     from peft import PeftModel
 

@@ -263,6 +263,14 @@ def test_summary_of_many_or_hostile_agents_stays_in_its_columns():
         assert max(map(len, text.splitlines())) <= 100
 
 
+def test_a_summary_of_a_thousand_agents_fits_a_terminal():
+    text = printed(summary_of([f"agent-{number:04}" for number in range(1000)], compare=False))
+    assert text.count("and 960 more agents") == 2
+    assert text.count("agent-0039") == 2
+    assert "agent-0040" not in text
+    assert "mean of agents" in text
+
+
 def test_summary_without_comparison_or_sample_is_shorter():
     summary = summary_of(FOUR, compare=False) | {"sample": None}
     assert "local" not in printed(summary)

@@ -1,6 +1,7 @@
 """What an agent has answered, durably: rows in SQLite, answers in content-addressed files."""
 
 import logging
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from llmagentos.errors import Damaged, JournalError, Refused
@@ -31,9 +32,11 @@ class AgentJournal:
     def __init__(self, folder: Path) -> None:
         make_folder(folder)
         self.folder = folder
-        self._rows = Records(folder, [SCHEMA])
-        self._files = self._rows.files
-        self._tidy()
+        with ExitStack() as opened:
+            self._rows = opened.enter_context(closing(Records(folder, [SCHEMA])))
+            self._files = self._rows.files
+            self._tidy()
+            opened.pop_all()
 
     def close(self) -> None:
         """Let another process have the agent's place."""

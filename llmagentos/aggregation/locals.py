@@ -1,6 +1,7 @@
 """The agents' own factors in a round, layer by layer, as their rows say them."""
 
 from collections.abc import Iterator, Sequence
+from math import fsum
 from typing import NamedTuple
 
 import numpy as np
@@ -32,7 +33,7 @@ def local_layers(
     """
     for pair in state.adapter.layout.pairs:
         there = [row for row in range(len(step.rows)) if _has(step, row, pair)]
-        whole = sum(shares[row] for row in there)
+        whole = fsum(shares[row] for row in there)
         local = [_local(state, step.rows[row], pair, sent) for row in there]
         yield Layer(local, [shares[row] / whole for row in there])
 

@@ -7,6 +7,7 @@ agent's scale s.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from math import fsum
 from typing import NamedTuple
 
 import numpy as np
@@ -132,7 +133,7 @@ def hetlora_shares(layers: Iterable[Locals], shares: Shares) -> Shares:
     """
     norms = np.linalg.norm([[norm(each) for each in local] for local in layers], axis=0).tolist()
     weighted = [share * size for share, size in zip(shares, norms, strict=True)]
-    total = sum(weighted)
+    total = fsum(weighted)
     return [weight / total for weight in weighted] if total else shares
 
 

@@ -46,6 +46,15 @@ def batches_of(given: Any, batch_size: int | None) -> Batches:
     return made
 
 
+def shapes_of(batch: Any) -> Any:
+    """The batch with the shape of each tensor in its place, and the type of what is none."""
+    if isinstance(batch, Mapping):
+        return {name: shapes_of(value) for name, value in batch.items()}
+    if isinstance(batch, tuple | list):
+        return tuple(map(shapes_of, batch))
+    return tuple(batch.shape) if isinstance(batch, torch.Tensor) else type(batch).__name__
+
+
 class _Loader:
     """A DataLoader's own batches.
 

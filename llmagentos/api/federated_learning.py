@@ -92,7 +92,8 @@ class FederatedLearning:
     ) -> None:
         """One more client trains in the rounds to come: ``add_client(data)`` or with a name first.
 
-        ``data`` is a DataLoader, a torch or ``datasets`` dataset, or a list of pairs or mappings.
+        ``data`` is a DataLoader, a torch or ``datasets`` dataset, or a list of pairs or mappings,
+        each of them a row.
         A DataLoader makes its own batches, and its shuffling follows from the seed; other data
         is shuffled anew in every pass and read in batches of ``batch_size``, 8 unless given.
         ``weight`` is what the client counts for in the average, by default its number of rows;

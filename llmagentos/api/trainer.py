@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from llmagentos import kernels
+from llmagentos.api.batches import shapes_of
 from llmagentos.api.clients import Client
 from llmagentos.api.optimizers import Fresh
 from llmagentos.api.proximal import pull_to_here
@@ -95,6 +96,13 @@ class ClientTrainer:
     def loss(self, batch: Any) -> Tensor:
         """The loss of a batch, one number; ``SettingError`` if batch or loss is of no use."""
         batch = send_to_device(batch, self.weights.device)
+        try:
+            return self._loss(batch)
+        except Exception as error:
+            error.add_note(f"The batch was {shapes_of(batch)}.")
+            raise
+
+    def _loss(self, batch: Any) -> Tensor:
         if isinstance(batch, Mapping):
             output, target = self.weights.model(**_accepted(self.weights.model, batch)), batch
         elif isinstance(batch, tuple | list) and len(batch) == 2:

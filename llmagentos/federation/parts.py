@@ -15,7 +15,8 @@ from llmagentos.strategies import Strategy
 class Plan:
     """How long a run is, its seed, who counts for how much, and what agents are told.
 
-    ``settings`` are those of the tasks by kind; without ``evaluate`` rounds are not evaluated.
+    ``settings`` are those of the tasks by kind; without ``evaluate`` rounds are not evaluated, with
+    it those that ``evaluate_every`` divides.
     ``by_agent`` is where an agent's fit tasks differ from the others'.
     ``spare``, ``deadline_s``, ``resend_s`` and ``buffer`` are those of ``ServerSettings``.
     """
@@ -29,6 +30,7 @@ class Plan:
     deadline_s: float | None = None
     resend_s: float | None = None
     buffer: int = 1
+    evaluate_every: int = 1
     settings: Mapping[Kind, Mapping[str, Any]] = field(default_factory=dict)
     by_agent: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 

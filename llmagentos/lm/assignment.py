@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from math import fsum
 
 from llmagentos.corpus import Silo
 from llmagentos.errors import SettingError
@@ -49,7 +50,7 @@ class Assignment:
         Beside the change it holds what the agent keeps for itself.
         """
         metrics = {
-            "train_loss": sum(losses) / len(losses),
+            "train_loss": fsum(losses) / len(losses),
             "first_loss": losses[0],
             "examples": float(len(self.silo.train)),
             "tokens": float(target_tokens(self.silo.train)),

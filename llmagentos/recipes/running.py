@@ -1,7 +1,9 @@
 """A tuning run from its first measurement to its report."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from typing import Any
 
 from llmagentos import asynchrony
 from llmagentos.aggregation import aggregated
@@ -85,7 +87,6 @@ def play(parts: Federation, session: Session, command: Command, display: Display
     if command.resume:
         display.line(resumed_line(journal))
     publish(folder, journal, session)
-    loss = next((r["loss"] for r in reversed(journal.reports())), None)
     with Trackers(session.settings, folder) as trackers:
         rounds = asynchrony.run if session.settings.server.asynchronous else run
         for report in rounds(parts):
@@ -93,10 +94,15 @@ def play(parts: Federation, session: Session, command: Command, display: Display
             publish(folder, journal, session)
             write_report(folder.path)
             trackers.log(report)
-            line = round_line(vars(report), rounds=parts.plan.rounds, previous=loss)
+            previous = last_loss(journal.reports()[:-1])
+            line = round_line(vars(report), rounds=parts.plan.rounds, previous=previous)
             log.info(line, extra={"event": "closed", **vars(report)})
             display.line(line)
-            loss = report.loss
+
+
+def last_loss(reports: Sequence[Mapping[str, Any]]) -> float | None:
+    """The held-out loss that was read last, if any was."""
+    return next((r["loss"] for r in reversed(reports) if r["loss"] is not None), None)
 
 
 def resumed_line(journal: Journal) -> str:

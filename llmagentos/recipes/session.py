@@ -175,6 +175,7 @@ def plan_of(settings: RunSettings, run: str) -> Plan:
         deadline_s=settings.server.deadline_s,
         resend_s=settings.server.resend_s,
         buffer=server.updates(agents=1),
+        evaluate_every=evaluation.every,
         settings=told,
         by_agent={agent: {"steps": steps} for agent, steps in steps_by_agent.items()},
     )

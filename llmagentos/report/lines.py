@@ -24,7 +24,7 @@ SMALLEST_ERROR = 5e-4
 def round_line(
     record: Mapping[str, Any], *, rounds: int | None = None, previous: Number = None
 ) -> str:
-    """The one line of a closed round; ``previous`` is the loss of the round before."""
+    """The one line of a closed round; ``previous`` is the loss that was read before."""
     of = f"/{rounds}" if rounds else ""
     parts = [f"round {record['round']}{of}"]
     loss = record.get("loss")

@@ -64,6 +64,7 @@ def _context(run: RunRecords) -> dict[str, Any]:
             for record in run.rounds
             for agent, reason in (record.get("refused") or {}).items()
         ],
+        "loss": next(reversed(known(run.total("loss"))), None),
         "seconds": sum(known(run.total("seconds"))),
         "bytes_up": sum(known(run.total("bytes_up"))),
         "ledger": _ledger(run),
@@ -118,8 +119,10 @@ def _rows_note(run: RunRecords) -> str:
     rows = run.resolved.get("evaluation")
     if not rows:
         return ""
-    every = f"Read on up to {rows['rows']} held-out rows of each agent"
-    return every + (f", at round 0 on up to {rows['final_rows']}." if run.summary else ".")
+    every = rows.get("every", 1)
+    when = f"every {every} rounds " if every > 1 else ""
+    read = f"Read {when}on up to {rows['rows']} held-out rows of each agent"
+    return read + (f", at round 0 on up to {rows['final_rows']}." if run.summary else ".")
 
 
 @cache

@@ -38,6 +38,8 @@ from llmagentos.report.result import (
 
 MOST_SILOS = 6
 """Columns of the comparison; with more silos it keeps the means only."""
+MOST_AGENTS = 40
+"""Rows of a table; of more agents the first are shown, and ``report.html`` has all."""
 _SCORES = ("tokens", "loss", "change", "perplexity", "accuracy")
 
 
@@ -75,11 +77,11 @@ def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
 
 def before_after_table(rows: Sequence[Change]) -> Table:
     """Held-out loss, perplexity and accuracy of every agent and on the mean."""
-    table = _table("Held-out text, before and after")
+    table = _table("Held-out text, before and after", agents=len(rows))
     table.add_column("agent", overflow="fold", min_width=8)
     for heading in _SCORES:
         table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
+    for row in rows[:MOST_AGENTS]:
         table.add_row(*_change_cells(row))
     table.add_section()
     table.add_row(*_change_cells(overall(rows)), style="bold")
@@ -122,13 +124,13 @@ def comparison_table(rows: Sequence[Rival]) -> Table:
 
 def standing_table(rows: Sequence[Standing]) -> Table:
     """Held-out loss of the shared, the personal and the local-only adapters, at home and away."""
-    table = _table("Held-out loss of shared and personal adapters")
+    table = _table("Held-out loss of shared and personal adapters", agents=len(rows))
     table.add_column("agent", overflow="fold", min_width=len(OVERALL))
     local = any(row.home.local is not None for row in rows)
     kinds = ("shared", "personal", "local")[: 3 if local else 2]
     for heading in (f"{where}: {kind}" for where in ("own", "others") for kind in kinds):
         table.add_column(heading, justify="right")
-    for row in (*rows, overall_standing(rows)):
+    for row in (*rows[:MOST_AGENTS], overall_standing(rows)):
         if row.agent == OVERALL:
             table.add_section()
         losses = (getattr(place, kind) for place in (row.home, row.away) for kind in kinds)
@@ -138,13 +140,13 @@ def standing_table(rows: Sequence[Standing]) -> Table:
 
 def silo_table(silos: Sequence[Mapping[str, Any]]) -> Table:
     """How much text each agent holds, and how it differs from the others'."""
-    table = _table("Silos")
+    table = _table("Silos", agents=len(silos))
     for heading in silos[0]:
         numeric = not isinstance(silos[0][heading], str)
         table.add_column(
             Text(label(heading.replace("_", " "))), justify="right" if numeric else "left"
         )
-    for silo in silos:
+    for silo in silos[:MOST_AGENTS]:
         table.add_row(*(Text(silo_cell(silo.get(heading))) for heading in silos[0]))
     return table
 
@@ -170,5 +172,13 @@ def sample_table(sample: Mapping[str, Any]) -> Group:
     return Group(Text(f"Sample answer{agent}, before and after", style="italic"), table)
 
 
-def _table(title: str) -> Table:
-    return Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+def _table(title: str, agents: int = 0) -> Table:
+    left_out = agents - MOST_AGENTS
+    return Table(
+        title=Text(title),
+        title_justify="left",
+        caption=f"and {count(left_out)} more agents" if left_out > 0 else None,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )

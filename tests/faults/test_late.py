@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import time
+from contextlib import closing
 from random import Random
 
 import pytest
@@ -57,7 +58,8 @@ def leaping(monkeypatch):
 
 
 def rows(run, words):
-    return sqlite3.connect(run / "journal" / "journal.sqlite").execute(words).fetchall()
+    with closing(sqlite3.connect(run / "journal" / "journal.sqlite")) as rows:
+        return rows.execute(words).fetchall()
 
 
 def replayed(wild, place):
