@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -86,20 +87,15 @@ def weight_after(fl, *how, **more):
 
 
 def test_the_readme_example_runs_as_written(capsys):
-    model, loss_fn = network(), nn.functional.mse_loss
-    optimizer = SGD(model.parameters(), lr=0.05)
-    data1, data2 = line(20), line(12, seed=1)
-
-    from llmagentos import FederatedLearning
-
-    fl = FederatedLearning(model, loss_fn, optimizer)
-    fl.add_client(data1)
-    fl.add_client(data2)
-    reports = fl.train(num_rounds=10)
-    global_model = fl.get_global_model()
-
-    assert [report.round for report in reports] == list(range(1, 11))
-    assert loss_fn(global_model(line()[:][0]), line()[:][1]) < 4
+    model = network()
+    names = {"model": model, "loss_fn": nn.functional.mse_loss}
+    names |= {"optimizer": SGD(model.parameters(), lr=0.05)}
+    names |= {"north_data": line(20), "south_data": line(12, seed=1)}
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    example = readme.split("## As a library")[1].split("```python\n")[1].split("```")[0]
+    exec(example, names)
+    inputs, targets = line()[:]
+    assert nn.functional.mse_loss(names["global_model"](inputs), targets) < 4
     assert "rounds 1 to 10, 2 clients: training loss" in capsys.readouterr().out
 
 

@@ -173,6 +173,8 @@ def test_a_resumed_run_may_only_get_more_rounds(tmp_path):
         read("--name", "mine", "--resume", "--rounds", "2", out=tmp_path)
     with pytest.raises(SettingError, match=re.escape("local.lr=0.5: the run has 0.002")):
         read("--name", "mine", "--resume", "--local.lr", "0.5", out=tmp_path)
+    with pytest.raises(SettingError, match=re.escape("lora.ranks={'city': 2}: the run has {}")):
+        read("--name", "mine", "--resume", "--lora.ranks", "{city: 2}", out=tmp_path)
 
 
 def test_a_run_that_is_not_there_cannot_be_resumed(tmp_path):

@@ -1,4 +1,5 @@
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from llmagentos.lm.export import merge
 from llmagentos.lm.lora import adapter_config, attach, layout_of, load_vector
 from llmagentos.lm.models import load_base
 from llmagentos.publish import model_card, write_peft_folder
-from llmagentos.settings import LoraSettings, ModelSettings, RunSettings
+from llmagentos.recipes.publishing import silos_of
+from llmagentos.settings import FlowerSettings, LoraSettings, ModelSettings, RunSettings
 
 # what PEFT asks of transformers when it loads an adapter
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
@@ -110,6 +112,14 @@ def test_the_card_tells_names_counts_and_losses_but_no_text():
     assert "strategy: fedavg" in card
     assert "private prompt" not in card
     assert "south.jsonl" not in card
+
+
+def test_the_card_of_agents_elsewhere_names_those_that_counted_not_the_coordinators_silos():
+    elsewhere = RunSettings(engine="flower", flower=FlowerSettings(roster="roster.yaml"))
+    session = SimpleNamespace(settings=elsewhere, silos=["the coordinator's own"])
+    counted = [{"weights": {"south": 1.0}}, {"weights": {"east": 0.5, "south": 0.5}}]
+    card = model_card({**FACTS, "silos": silos_of(session, counted)})
+    assert "| east |  |  |  |  |\n| south |  |  | 4.100 | 2.250 |\n\n" in card
 
 
 def test_the_lines_on_the_card_load_the_adapter(tmp_path, on_disk):

@@ -378,6 +378,15 @@ def test_an_agent_is_enrolled_listed_and_revoked(tmp_path, capsys, monkeypatch):
     assert enrol.main(["expel"]) == 2
 
 
+def test_certificates_are_made_once_and_never_in_silence_kept(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert enrol.main(["certificates"]) == 0
+    made = (tmp_path / "certificates" / "ca.pem").read_bytes()
+    assert enrol.main(["certificates", "--hosts", "[fl.example.org]"]) == 2
+    assert "folder='certificates': has certificates already" in capsys.readouterr().err
+    assert (tmp_path / "certificates" / "ca.pem").read_bytes() == made
+
+
 def test_the_agents_of_a_roster_take_part_and_not_the_coordinators_own_silos(tmp_path):
     rows = {"north": Member(name_of(new_key()), 9, 99)}
     gone = {"south": Member(name_of(new_key()), 9, 99, revoked=True)}

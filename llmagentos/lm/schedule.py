@@ -43,7 +43,7 @@ def step_weight(rates: Sequence[float], lr: float, mu: float) -> float:
     """How many steps at rate ``lr`` the gradients of a round count for; the steps if all have it.
 
     Plain descent with a pull of ``mu`` moves by ``-lr`` times a weighted sum of its gradients, and
-    this is the sum of those weights: Wang et al. 2020, arXiv:2007.07481, section 4.2.
+    this is the sum of those weights: Wang et al. 2020, arXiv:2007.07481, section 4.1.
     """
     total = 0.0
     for rate in rates:

@@ -1,8 +1,8 @@
 """The command line of a tuning run: its settings, its folder, and what to do with them."""
 
 import glob
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,8 @@ def read_command(recipe: Recipe, words: Sequence[str]) -> Command:
 def _parser(recipe: Recipe) -> ArgumentParser:
     parser = parser_for(RunSettings, recipe.name, recipe.description, recipe.defaults)
     group = parser.add_argument_group("The run and its folder")
-    group.add_argument("--name", help=f"Folder of the run in --out; {recipe.name} unless given.")
+    named = f"Folder of the run in --out; {recipe.name} unless given, numbered from the second on."
+    group.add_argument("--name", help=named)
     group.add_argument("--out", default="runs", help="Where the folders of runs are.")
     for flag, help_ in FLAGS.items():
         group.add_argument(flag, action="store_true", help=help_)
@@ -100,13 +101,14 @@ def _check_resumed(before: RunSettings, after: RunSettings) -> None:
 
 
 def flat_settings(settings: RunSettings) -> dict[str, Any]:
-    """Values by dotted name."""
-    return _flat(asdict(settings))
+    """Values by dotted name; what is set by agent is one value."""
+    return dict(_flat(settings))
 
 
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in nested.items():
-        inner = isinstance(value, dict) and name not in ("agents", "steps_by_agent")
-        flat |= _flat(value, f"{prefix}{name}.") if inner else {f"{prefix}{name}": value}
-    return flat
+def _flat(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for item in fields(settings):
+        name, value = prefix + item.name, getattr(settings, item.name)
+        if is_dataclass(value):
+            yield from _flat(value, f"{name}.")
+        else:
+            yield name, value

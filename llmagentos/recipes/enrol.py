@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from llmagentos.errors import SettingError
 from llmagentos.recipes.cli import parser_for, read_words
 from llmagentos.recipes.exits import exit_code
+from llmagentos.settings.checks import require
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ def make_certificate(asked: CertificatesRequest) -> None:
     from llmagentos.engines.flower.certificates import make_certificates  # noqa: PLC0415
 
     folder = Path(asked.folder)
+    remedy = "has certificates already; move them away first, or name another folder"
+    require(not (folder / "ca.pem").exists(), "folder", asked.folder, remedy)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     make_certificates(folder, asked.hosts)
     print(f"{folder / 'ca.pem'} is for every agent; what else is in {folder} stays here")

@@ -50,11 +50,19 @@ def card_facts(place: Path, journal: Journal, session: Session) -> dict[str, Any
         "base": session.settings.model.source,
         "folder": str(place),
         "rounds": len(reports),
-        "silos": heterogeneity(session.silos),
+        "silos": silos_of(session, reports),
         "before": measured(journal, 0),
         "after": measured(journal, len(reports)) or last,
         "settings": asdict(session.settings),
     }
+
+
+def silos_of(session: Session, reports: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A row an agent; of agents elsewhere it is known that they counted, not what they hold."""
+    if not session.settings.dialled:
+        return heterogeneity(session.silos)
+    counted = sorted({agent for report in reports for agent in report["weights"]})
+    return [{"agent": agent, "train": "", "held_out": ""} for agent in counted]
 
 
 def measured(journal: Journal, rounds: int) -> Metrics:

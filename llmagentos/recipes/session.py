@@ -86,7 +86,6 @@ def open_session(settings: RunSettings, examples: Examples, track: Track) -> Ses
     torch.set_num_threads(settings.threads or 1)
     base = load_base(settings.model, settings.seed)
     silos = tokenize_silos(examples, base.tokenizer, settings.corpus, settings.seed)
-    check_ranks(settings.lora, silos)
     model = attach(base, settings.lora, settings.seed)
     layout, start = layout_of(model), values_of(model)
     check_modules(settings.lora, layout)
@@ -97,15 +96,6 @@ def open_session(settings: RunSettings, examples: Examples, track: Track) -> Ses
     settings = with_trainer(settings, single)
     trainer = single if settings.trainer == "single" else side_by_side(single, settings)
     return Session(settings, base, model, layout, start, silos, trainer)
-
-
-def check_ranks(lora: LoraSettings, silos: Sequence[Silo]) -> None:
-    """Raise ``SettingError`` for the rank or the modules of an agent that there is not."""
-    names = [silo.name for silo in silos]
-    for what, own in (("ranks", lora.ranks), ("modules", lora.modules)):
-        for agent, given in own.items():
-            remedy = f"the agents are {', '.join(names)}"
-            require(agent in names, f"lora.{what}.{agent}", given, remedy)
 
 
 def check_modules(lora: LoraSettings, layout: Layout) -> None:

@@ -18,9 +18,7 @@ DESCRIPTION = (
     "Write the terms of a run for its agents: the coordinator's public key, the base model and the "
     "hash of its weights, the adapter, and how examples become rows. Takes the run's settings."
 )
-FIRST_LINE = (
-    "# The terms of a run. Compare the first two lines with those you were told by telephone.\n"
-)
+FIRST_LINE = "# The terms of a run. Compare coordinator and base by telephone, digit by digit.\n"
 
 
 def main(words: Sequence[str] | None = None) -> int:

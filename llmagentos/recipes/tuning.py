@@ -64,10 +64,16 @@ def taking_part(settings: RunSettings, silos: Collection[str]) -> Collection[str
 
 def check_agents(settings: RunSettings, agents: Collection[str]) -> None:
     """Raise ``SettingError`` where settings count on agents that are not there."""
-    for agent in settings.local.steps_by_agent:
-        remedy = f"no such agent; there are {', '.join(agents)}"
-        require(agent in agents, "local.steps_by_agent", agent, remedy)
-    server = settings.server
+    local, lora, server = settings.local, settings.lora, settings.server
+    named = {
+        "local.steps_by_agent": list(local.steps_by_agent),
+        "lora.ranks": list(lora.ranks),
+        "lora.modules": list(lora.modules),
+    }
+    remedy = f"no such agent; there are {', '.join(agents)}"
+    for setting, own in named.items():
+        for agent in own:
+            require(agent in agents, setting, agent, remedy)
     check_enough(server, len(agents))
     if server.strategy == "fedbuff":
         remedy = f"there are {len(agents)} agents, and none is in a buffer twice; set it lower"

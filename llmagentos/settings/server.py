@@ -75,7 +75,7 @@ class ServerSettings:
     """Share of the drawn agents whose updates must count for a round to close."""
     spare: float = 0.0
     """Share of the drawn agents that a round does not wait for (over-selection, Bonawitz et al.
-    2019, arXiv:1902.01046, section 2.2): it closes once all others' updates count, but not before
+    2019, arXiv:1902.01046, section 9): it closes once all others' updates count, but not before
     the quorum, and who is later is refused in it."""
     deadline_s: float | None = None
     """Seconds that agents have for an answer; who is later is refused in that round, and the round

@@ -12,7 +12,7 @@ def fednova(lr: float = 1.0) -> Strategy:
     """Every agent pulls in proportion to its weight, not to how many steps it took.
 
     ``x += lr tau sum_i p_i delta_i / a_i`` with ``tau = sum_i p_i a_i``, where a_i is the agent's
-    ``step_weight``; equal a_i are FedAvg, to the rounding of the weights. Equations 6 and 7.
+    ``step_weight``; equal a_i are FedAvg, to the rounding of the weights. Section 5.
     """
     return replace(fedavg(lr), combine=normalised, told={"normalised": True})
 

@@ -52,7 +52,7 @@ def krum(tolerated: int, lr: float = 1.0) -> Strategy:
 def multi_krum(tolerated: int, lr: float = 1.0) -> Strategy:
     """The mean of the ``n - f`` updates with the lowest scores of ``krum``.
 
-    Needs ``n >= 2 f + 3``. Blanchard et al. 2017, arXiv:1703.02757, section 5.
+    Needs ``n >= 2 f + 3``. Blanchard et al. 2017, arXiv:1703.02757, section 6.
     """
     return _robust(partial(_keep_lowest, tolerated), lr, least=2 * tolerated + 3)
 
