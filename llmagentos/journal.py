@@ -115,7 +115,7 @@ class Journal:
     def members(self, round_: int) -> list[str] | None:
         """Who counts in a round, once that is decided."""
         (text,) = self._rows.first("SELECT members FROM rounds WHERE round=?", (round_,))
-        return None if text is None else list(json.loads(text))
+        return None if text is None else list(self._rows.parsed(text))
 
     def decide(self, round_: int, members: Sequence[str]) -> None:
         """Fix who counts in a round."""
@@ -140,7 +140,7 @@ class Journal:
         rows = self._rows.execute(
             "SELECT report FROM rounds WHERE report IS NOT NULL ORDER BY round"
         )
-        return [json.loads(report) for (report,) in rows]
+        return [self._rows.parsed(report) for (report,) in rows]
 
     def forget(self, *, updates: bool) -> None:
         """Delete what closed rounds leave behind: states, and answers whose numbers are reported.

@@ -1,5 +1,6 @@
 """A folder that one process at a time holds: rows in SQLite, and the files that they name."""
 
+import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
@@ -40,6 +41,11 @@ class Records:
         with _told_of(self.folder):
             return self._rows.execute(statement, values).fetchall()
 
+    def parsed(self, text: str) -> Any:
+        """What a row keeps as JSON."""
+        with _told_of(self.folder):
+            return json.loads(text)
+
     def first(self, statement: str, values: Sequence[Any] = ()) -> Any:
         """The first row that a statement finds, or ``None``."""
         return next(iter(self.execute(statement, values)), None)
@@ -78,10 +84,10 @@ def _connection(path: Path) -> sqlite3.Connection:
 
 @contextmanager
 def _told_of(folder: Path) -> Iterator[None]:
-    """SQLite's errors are those of the folder."""
+    """Rows that cannot be written or read are an error of the folder."""
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError, json.JSONDecodeError) as error:
         if any(words in str(error) for words in FULL):
             raise DiskFull(f"{folder}: {error}; make room there") from error
         raise JournalError(f"{folder} cannot be used: {error}") from error

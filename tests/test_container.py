@@ -81,11 +81,35 @@ def shifted(entry):
         (b'{"dtype":"F32","shape":[1],"data_offsets":[0,4]}', "4 bytes follow the last vector"),
         (b'{"dtype":"F32","shape":[2],"data_offsets":[0,8],"x":1}', "not a 1-D tensor"),
         (b"7", "not a 1-D tensor"),
+        (rb'"\ud800"', "not a 1-D tensor"),
     ],
 )
 def test_a_header_that_lies_is_damaged(entry, reason):
     with pytest.raises(Damaged, match=reason):
         unpack(shifted(entry))
+
+
+LONG = b"x" * 100_000
+WIDE = b"9" * 4_000
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'"' + LONG + b'":{"dtype":"F64","shape":[1],"data_offsets":[0,8]}',
+        b'"' + LONG + b'":{"dtype":"F32","shape":[1],"data_offsets":[0,8]}',
+        b'"' + LONG + b'":7',
+        b'"delta":"' + LONG + b'"',
+        b'"delta":{"dtype":"' + LONG + b'","shape":[1],"data_offsets":[0,8]}',
+        b'"delta":{"dtype":"F32","shape":[1],"data_offsets":[0,' + WIDE + b"]}",
+        rb'"\ud800":{"dtype":"F32","shape":[1],"data_offsets":[0,8]}',
+        rb'"delta":"\ud800"',
+    ],
+)
+def test_why_a_file_is_damaged_is_short_and_can_be_written(header):
+    with pytest.raises(Damaged) as reason:
+        unpack(file_of(b'{"__metadata__":{"llmagentos":"{}"},' + header + b"}"))
+    assert len(str(reason.value).encode()) < 300
 
 
 def file_of(header, body=b"", length=None):

@@ -136,6 +136,15 @@ def test_blank_prompts_and_null_responses_are_left_out(tmp_path):
         ("x.txt", b"fine\n\xff\n", {}, "x.txt, line 2: byte 0xff at column 1 is not UTF-8"),
         ("x.csv", b"text\nfine\n\xff\n", {}, "x.csv, line 3: byte 0xff"),
         ("x.jsonl", '{"text": "a"}\n\n{"text":\n', {}, "x.jsonl, line 3: not JSON"),
+        (
+            "x.jsonl",
+            '{"text": "a"}\n{"text": "cut \\ud83d"}\n',
+            {},
+            "line 2: not JSON ('utf-8' codec",
+        ),
+        ("x.jsonl", '{"messages": [{"\\uDE00": 1}]}\n', {}, "surrogates not allowed"),
+        ("x.jsonl", '{"text": "a", "text": "b"}\n', {}, "a name twice among 'text', 'text'"),
+        ("x.jsonl", "[" * 100_000, {}, "line 1: not JSON (nested too deeply)"),
         ("x.jsonl", "[1]\n", {}, "x.jsonl, line 1: holds a list; need one object a line"),
         (
             "x.jsonl",
@@ -169,6 +178,26 @@ def test_blank_prompts_and_null_responses_are_left_out(tmp_path):
 )
 def test_what_is_wrong_with_a_file_is_told(tmp_path, name, content, settings, message):
     assert message in _error(_write(tmp_path / name, content), **settings)
+
+
+def test_a_parquet_file_with_a_name_that_is_no_text_is_told(tmp_path):
+    file = tmp_path / "x.parquet"
+    _parquet(file, PAIRS)
+    file.write_bytes(file.read_bytes().replace(b"site", b"\xffite"))
+    assert "x.parquet: not a parquet file ('utf-8' codec" in _error(str(file))
+
+
+def test_whole_letters_may_be_escaped(tmp_path):
+    file = _write(tmp_path / "x.jsonl", '{"text": "\\ud83d\\uDE00 and \\\\ud83d"}\n')
+    assert _pairs(file) == [("", "\N{GRINNING FACE} and \\ud83d")]
+
+
+def test_what_cannot_be_opened_is_told(tmp_path):
+    assert "File name too long" in _error("x" * 5000)
+    (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere")
+    assert "gone.txt: No such file or directory; mend it" in _error(str(tmp_path))
+    (tmp_path / "a.jsonl").mkdir()
+    assert "a.jsonl: Is a directory; mend it" in _error(str(tmp_path))
 
 
 def test_a_missing_path_and_an_empty_folder_are_told(tmp_path):

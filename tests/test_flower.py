@@ -6,9 +6,12 @@ import re
 import signal
 import socket
 import stat
+import subprocess
 import sys
 import time
 import zipfile
+from contextlib import closing
+from dataclasses import replace
 from threading import Thread
 
 import psutil
@@ -16,19 +19,29 @@ import pytest
 
 pytest.importorskip("flwr")
 
+import httpx
+import numpy as np
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
-from flwr.app import Message
+from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.app.metadata import Metadata
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+from flwr.supercore.run import RunNotRunningException
 
 from llmagentos.engines.flower import client_relay, command_line, program
 from llmagentos.engines.flower import guard as guards
 from llmagentos.engines.flower.certificates import make_certificates, make_node_key
 from llmagentos.engines.flower.link import Address, Link
-from llmagentos.engines.flower.local import local_flower
+from llmagentos.engines.flower.local import (
+    AgentProcess,
+    local_flower,
+    local_node,
+    local_server,
+)
 from llmagentos.engines.flower.node import Desk
 from llmagentos.engines.flower.program import Program
-from llmagentos.engines.flower.server_relay import boxed, unboxed
+from llmagentos.engines.flower.server_relay import Relay, boxed, unboxed
 from llmagentos.engines.flower.shim import FILES, check_shim, write_shim
 from llmagentos.engines.flower.tray import FOLDER
 from llmagentos.errors import SettingError
@@ -118,6 +131,78 @@ def test_flowers_app_starters_install_by_the_name_that_is_guarded(name):
         starter.install_from_fab = install
 
 
+EVIL = """
+[project]
+name = "evil"
+version = "1.0.0"
+[tool.flwr.app]
+publisher = "evil"
+[tool.flwr.app.components]
+serverapp = "evil_here:app"
+clientapp = "evil_here:app"
+"""
+
+
+def test_an_agent_runs_the_installed_relay_wherever_a_run_says_that_its_app_lies(
+    tmp_path, monkeypatch
+):
+    from flwr.supernode.runtime import run_clientapp as starter
+
+    (tmp_path / "home" / "apps").mkdir(parents=True)
+    (tmp_path / "evil" / "sub").mkdir(parents=True)
+    (tmp_path / "evil" / "pyproject.toml").write_text(EVIL)
+    code = "from flwr.clientapp import ClientApp\napp = ClientApp()\n"
+    (tmp_path / "evil" / "evil_here.py").write_text(code)
+    monkeypatch.setenv("FLWR_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+    def loaded():
+        load = starter.get_load_client_app_fn(default_app_ref="", app_path=None, multi_app=True)
+        return load("/", "/../evil/sub/.", "")
+
+    assert loaded() is sys.modules["evil_here"].app
+    for name in ("get_load_client_app_fn", "pull_task_input"):
+        assert name in starter.run_clientapp.__code__.co_names
+        monkeypatch.setattr(starter, name, getattr(starter, name))
+    guards.guard_agent(starter)
+    assert loaded() is client_relay.app
+
+
+TORN = """
+from types import SimpleNamespace
+from llmagentos.engines.flower.guard import guard_agent
+
+def pull(client):
+    raise MemoryError("no room")
+
+starter = SimpleNamespace(pull_task_input=pull)
+guard_agent(starter)
+try:
+    starter.pull_task_input(None)
+finally:
+    print("tells its SuperNode")
+"""
+
+
+def test_an_app_starter_ends_without_a_word_over_what_it_cannot_put_together():
+    words = [sys.executable, "-c", TORN]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "MemoryError: no room" in done.stderr
+
+
+def test_a_program_has_no_more_memory_than_it_is_given(tmp_path):
+    code = "import subprocess, sys; big = bytearray({size}); print('took', {size}, flush=True)"
+    child = f"{code}; subprocess.run([sys.executable, '-c', {code.format(size=300_000_000)!r}])"
+    words = [sys.executable, "-c", child.format(size=100_000_000)]
+    with Program(words, tmp_path / "log", {}, 250e6) as program:
+        program.running.wait(timeout=30)
+    told = (tmp_path / "log").read_text()
+    assert "took 100000000" in told
+    assert "MemoryError" in told
+    assert "took 300000000" not in told
+
+
 def test_a_message_whose_id_is_a_path_stays_in_the_agents_folder(tmp_path, monkeypatch):
     home = tmp_path / "agent"
     monkeypatch.setenv(FOLDER, str(home))
@@ -136,6 +221,74 @@ def test_a_message_whose_id_is_a_path_stays_in_the_agents_folder(tmp_path, monke
         time.sleep(0.05)
     assert [unboxed(reply.content) for reply in replies] == [b"task done"]
     assert {path.name for path in home.iterdir()} == {"tasks", "answers", "begun"}
+
+
+PLAIN = ArrayRecord({"body": Array(np.zeros(3, np.uint8))})
+ODD = {
+    "no parcel": RecordDict({"else": PLAIN}),
+    "no body": RecordDict({"parcel": ArrayRecord({"else": PLAIN["body"]})}),
+    "a number in its place": RecordDict({"parcel": MetricRecord({"body": 1.0})}),
+    "another kind of array": RecordDict({"parcel": ArrayRecord({"body": Array("", (), "", b"")})}),
+    "no bytes": RecordDict(
+        {"parcel": ArrayRecord({"body": Array("u1", (), "numpy.ndarray", b"")})}
+    ),
+}
+"""What an agent's node may reply with in place of a parcel."""
+
+
+def reply_to(id_, content):
+    whose = {"src_node_id": 2, "dst_node_id": 1, "reply_to_message_id": "another's", "group_id": ""}
+    when = {"created_at": time.time(), "ttl": 600.0, "message_type": "query"}
+    return Message(content, metadata=Metadata(run_id=1, message_id=id_, **whose, **when))
+
+
+class Pulling:
+    """A grid that puts replies together from the objects that nodes sent, as Flower's does."""
+
+    def __init__(self, replies):
+        self.replies = replies
+
+    def pull_messages(self, ids):
+        return [self.replies[id_]() for id_ in ids if id_ in self.replies]
+
+
+def torn():
+    """A reply that Flower cannot put together: its content is of another kind than it says."""
+    message = reply_to("torn", RecordDict({"parcel": PLAIN}))
+    contents = {id_: found.deflate() for id_, found in get_all_nested_objects(message).items()}
+    contents[message.object_id] = contents[message.object_id].replace(
+        b"Message", b"MetricRecord", 1
+    )
+    return inflate_object_from_contents(message.object_id, contents)
+
+
+@pytest.mark.parametrize("odd", [*ODD, "torn"])
+def test_a_reply_that_is_no_parcel_is_an_empty_answer_of_its_agent_alone(tmp_path, odd):
+    (tmp_path / "session").write_text("one")
+    liar = torn if odd == "torn" else lambda: reply_to("a", ODD[odd])
+    relay = Relay(Pulling({"a": liar, "b": lambda: reply_to("b", boxed(b"good"))}), tmp_path)
+    relay.sent = {"a": "liar-0", "b": "north-1", "c": "east-2"}
+    for name in relay.sent.values():
+        relay.out.put(name, b"task")
+    relay.pull()
+    assert {name: relay.back.read(name) for name in relay.back.names()} == {
+        "liar-0": b"",
+        "north-1": b"good",
+    }
+    assert relay.out.names() == [*relay.sent.values()] == ["east-2"]
+
+
+@pytest.mark.parametrize("lost", [httpx.ConnectError("refused"), RunNotRunningException()])
+def test_a_relay_ends_where_the_superlink_or_the_run_is_gone(tmp_path, lost):
+    def gone():
+        raise lost
+
+    (tmp_path / "session").write_text("one")
+    relay = Relay(Pulling({"a": gone}), tmp_path)
+    relay.sent = {"a": "north-0"}
+    with pytest.raises(type(lost)):
+        relay.pull()
+    assert relay.back.names() == []
 
 
 def test_a_missing_key_is_named_before_anything_starts(tmp_path):
@@ -220,6 +373,20 @@ def test_a_node_that_is_killed_comes_back_and_gets_its_body(carrier):
     os.kill(program_of(carrier, "flower-supernode").running.pid, signal.SIGKILL)
     (parcel,) = carrier.poll(240)
     assert parcel.body == b"north " + digest(b"hello")
+
+
+@pytest.mark.slow
+def test_a_body_far_above_what_was_agreed_takes_no_more_memory_and_the_node_goes_on(tmp_path):
+    carrier, homes = local_server(["north"], tmp_path / "flower")
+    node = local_node(homes["north"], carrier.link.address.reached)
+    carrier.link.programs.append(replace(node, largest_bytes=1 << 20).program())
+    carrier.link.programs.append(AgentProcess(Clerk(tmp_path), "north", homes["north"]))
+    with closing(carrier):
+        hello(carrier)
+        carrier.send("north", bytes(400_000_000))
+        assert carrier.poll(30) == []
+        hello(carrier)
+        assert "MemoryError" in (homes["north"] / "supernode.log").read_text()
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ ROWS = [
     {"messages", "progress", "records", "state"},
     {"adapter", "codecs", "corpus", "kernels"},
     {"settings", "packages", "folders", "layout", "scaled", "store"},
-    {"collection", "fields", "files", "interrupts", "patience", "schema", "seeds"},
+    {"collection", "fields", "files", "interrupts", "patience", "schema", "seeds", "yaml_text"},
     {"errors"},
 ]
 """From the top down: a module imports from its own package or from a lower row."""

@@ -284,6 +284,27 @@ def test_a_folder_that_could_not_be_opened_is_let_go(tmp_path, journal, damage, 
     assert kept.traceback
 
 
+@pytest.mark.parametrize(
+    ("report", "words"),
+    [("'{'", "Expecting property name"), ("CAST(x'7bff' AS TEXT)", "Could not decode to UTF-8")],
+)
+def test_a_report_that_is_damaged_is_told(tmp_path, report, words):
+    play(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as rows:
+        rows.execute(f"UPDATE rounds SET report={report} WHERE round=1")
+        rows.commit()
+    with Journal(tmp_path) as journal, pytest.raises(JournalError, match=f"be used: {words}"):
+        journal.reports()
+
+
+def test_a_table_whose_name_is_no_text_is_told(tmp_path):
+    play(tmp_path)
+    file = tmp_path / "journal.sqlite"
+    file.write_bytes(file.read_bytes().replace(b"CREATE TABLE rounds", b"CREATE \xffABLE rounds"))
+    with pytest.raises(JournalError, match=r"cannot be used: 'utf-8' codec can't decode byte 0xff"):
+        Journal(tmp_path)
+
+
 def test_a_page_that_is_damaged_is_told_when_it_is_read(tmp_path):
     facts = {f"fact {number:02}": "value" * 100 for number in range(40)}
     with Journal(tmp_path) as journal:

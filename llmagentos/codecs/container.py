@@ -92,7 +92,7 @@ def _begin(entry: Any) -> int:
         case {"dtype": str(), "shape": [int()], "data_offsets": [int(begin), int()], **rest}:
             if not rest:
                 return begin
-    raise Damaged(f"not a 1-D tensor: {str(entry)[:80]}")
+    raise Damaged(f"not a 1-D tensor: {ascii(entry)[:80]}")
 
 
 def _vector(
@@ -101,10 +101,11 @@ def _vector(
     kind = TYPES.get(entry["dtype"])
     if kind is None:
         raise Damaged(
-            f"vector {name!r} has type {entry['dtype'][:16]!r}; known: {', '.join(TYPES)}"
+            f"vector {name[:80]!r} has type {entry['dtype'][:16]!r}; known: {', '.join(TYPES)}"
         )
     (count,), (begin, stop) = entry["shape"], entry["data_offsets"]
     fits = start + begin == end and stop - begin == count * kind.itemsize
     if not fits or count < 0 or start + stop > len(view):
-        raise Damaged(f"vector {name!r} lies at {begin}:{stop}, which does not fit the file")
+        place = f"{begin}:{stop}"[:80]
+        raise Damaged(f"vector {name[:80]!r} lies at {place}, which does not fit the file")
     return np.frombuffer(view, kind, count, start + begin), start + stop

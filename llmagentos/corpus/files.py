@@ -1,11 +1,11 @@
 """Records of files and folders, each with the place that an error message names."""
 
 import csv
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from llmagentos.corpus.json_line import read_json
 from llmagentos.errors import CorpusError
 
 HUB = "hub:"
@@ -31,7 +31,16 @@ def read_records(source: str) -> Iterator[Record]:
     if source.startswith(HUB):
         yield from _hub(source.removeprefix(HUB))
         return
-    path = Path(source).expanduser()
+    try:
+        yield from _local(Path(source).expanduser())
+    except OSError as error:
+        raise CorpusError(
+            f"{error.filename}: {error.strerror}; mend it, or take it away"
+        ) from error
+
+
+def _local(path: Path) -> Iterator[Record]:
+    """The rows of what lies on this machine."""
     if not path.exists():
         raise CorpusError(f"{path}: no such file or folder; is the path relative to another one?")
     if path.is_dir() and any(
@@ -78,7 +87,7 @@ def _jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            fields = json.loads(line)
+            fields = read_json(line)
         except ValueError as error:
             raise CorpusError(
                 f"{path}, line {number}: not JSON ({error}); need one object a line"
@@ -136,7 +145,7 @@ def _parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
     try:
         rows = parquet.read_table(path).to_pylist()
-    except (ArrowException, OSError) as error:
+    except (ArrowException, OSError, OverflowError, ValueError) as error:
         raise CorpusError(f"{path}: not a parquet file ({error}); write it again") from error
     yield from ((f"row {number}", fields) for number, fields in enumerate(rows, 1))
 

@@ -13,6 +13,7 @@ from llmagentos.fields import is_number, is_text
 from llmagentos.files import write_durably
 from llmagentos.identity.keys import key_of, name_of
 from llmagentos.messages import Enrolled
+from llmagentos.yaml_text import read_yaml
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +41,13 @@ def read_roster(path: Path) -> dict[str, Member]:
     Raises ``SettingError`` that names the agent and what is wrong with it.
     """
     try:
-        said = yaml.safe_load(path.read_text("utf-8"))
+        said = read_yaml(path.read_text("utf-8"))
     except OSError as error:
         raise SettingError(f"roster {path}: {error.strerror}; enrol an agent first") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingError(f"roster {path} is not YAML: {error}") from None
+    except SettingError as error:
+        raise SettingError(f"roster {path}: {error}") from None
     if not isinstance(said, dict):
         raise SettingError(f"roster {path}: needs a name, a key and the rows of each agent")
     return _members(path, said)
@@ -116,7 +119,7 @@ def _member(where: str, name: Any, said: Any) -> Member:
     if not (is_text(name) and name.strip()):
         raise SettingError(f"{where}: a name is text; put it in quotes")
     if not isinstance(said, dict) or not set(said) <= set(Member.__dataclass_fields__):
-        raise SettingError(f"{where}: has key, examples, tokens and revoked, not {said!r}")
+        raise SettingError(f"{where}: has key, examples, tokens and revoked, not {repr(said)[:80]}")
     key = name_of(key_of(said.get("key", "")))
     for count in ("examples", "tokens"):
         if not is_number(said.get(count)) or said[count] <= 0:

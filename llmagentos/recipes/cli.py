@@ -3,6 +3,7 @@
 from argparse import Action, ArgumentError
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,31 +19,12 @@ from jsonargparse import (
 
 from llmagentos.errors import SettingError
 from llmagentos.recipes.complaints import explained
+from llmagentos.yaml_text import read_yaml
 
 Asked = TypeVar("Asked")
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
-_load = get_loader("yaml")
-
-
-def _load_once_each(text: str) -> Any:
-    """What YAML says; ``SettingError`` where a mapping has a name twice, of which one were lost."""
-    _check_names(yaml.compose(text, yaml.SafeLoader))
-    return _load(text)
-
-
-def _check_names(node: yaml.Node | None) -> None:
-    if isinstance(node, yaml.MappingNode):
-        names = [key.value for key, _ in node.value]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise SettingError(f"{twice!r} is there twice in {{{', '.join(names)}}}; rename one")
-    for inner in node.value if isinstance(node, yaml.CollectionNode) else ():
-        for part in inner if isinstance(inner, tuple) else (inner,):
-            _check_names(part)
-
-
-set_loader("yaml", _load_once_each, exceptions=(yaml.YAMLError,))
+set_loader("yaml", partial(read_yaml, load=get_loader("yaml")), exceptions=(yaml.YAMLError,))
 
 
 class _Help(DefaultHelpFormatter):

@@ -106,5 +106,6 @@ def _join(settings: AgentSettings, to_example: ToExample) -> None:
     with open_desk(settings, examples) as desk:
         home = Path(settings.home) / "flower"
         home.mkdir(exist_ok=True)
-        node = Node(settings.superlink, authority, key, home, free_port())
+        largest = desk.party.largest_bytes
+        node = Node(settings.superlink, authority, key, home, free_port(), largest)
         serve_node(desk.answer, settings.name, node)

@@ -73,6 +73,12 @@ def giant_vector(payload: bytes) -> bytes:
     return payload[:start] + b"9" * (end - start) + payload[end:]
 
 
+def half_a_letter(payload: bytes) -> bytes:
+    """Where the vector's place is told stands text that no file and no journal can hold."""
+    said = rb'{"__metadata__":{"llmagentos":"{}"},"delta":"\ud800"}'
+    return len(said).to_bytes(8, "little") + said + payload
+
+
 PAYLOADS: dict[str, tuple[Callable[[bytes, Tools], bytes], str]] = {
     "a pickle as update": (lambda _, tools: tools.pickled, "not a wire file"),
     "a pickle where the header should be": (as_header, "the safetensors header is not JSON"),
@@ -80,6 +86,7 @@ PAYLOADS: dict[str, tuple[Callable[[bytes, Tools], bytes], str]] = {
     "a vector that claims gigabytes": (lambda p, _: giant_vector(p), "does not fit the file"),
     "a wire file with more behind it": (lambda p, _: p + b"more", "4 bytes follow the last vector"),
     "a wire file cut short": (lambda p, _: p[:-4], "does not fit the file"),
+    "text that cannot be written": (lambda p, _: half_a_letter(p), "not a 1-D tensor"),
     "an empty update": (lambda _p, _t: b"", "not a wire file: 0 bytes"),
 }
 """Changes of the wire file inside a sound envelope, and words of its refusal."""

@@ -45,7 +45,10 @@ def guarded_path(home: Path) -> str:
 
 def start(name: str) -> None:
     """Run Flower's app starter under guard."""
-    guard(import_module(STARTERS[name]))
+    starter = import_module(STARTERS[name])
+    guard(starter)
+    if name == "flwr-clientapp":
+        guard_agent(starter)
     module, command = COMMANDS[name]
     getattr(import_module(module), command)()
 
@@ -76,3 +79,25 @@ def guard(starter: Any) -> None:
         return path
 
     starter.install_from_fab = checked
+
+
+def guard_agent(starter: Any) -> None:
+    """From here on an agent's starter runs the relay that is installed, wherever a run says that
+    its app lies, and ends at once over what it cannot put together.
+
+    By itself it would tell its SuperNode that it has failed, which then waits for an answer for
+    ever; where it is gone without a word, the SuperNode makes the answer an error, and goes on.
+    """
+    from llmagentos.engines.flower import client_relay  # noqa: PLC0415
+
+    pull = starter.pull_task_input
+
+    def pulled(client: Any) -> Any:
+        try:
+            return pull(client)
+        except Exception:
+            log.exception("what came is no message, or larger than any that was agreed to")
+            os._exit(1)
+
+    starter.pull_task_input = pulled
+    starter.get_load_client_app_fn = lambda **_: lambda *_: client_relay.app

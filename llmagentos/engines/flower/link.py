@@ -20,8 +20,12 @@ from llmagentos.files import write_secret
 START_S = 60
 """How long a SuperLink may take to listen."""
 
-QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
-"""Flower calls nobody."""
+QUIET = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+"""Flower calls nobody, and its processes keep no threads for sums that they never do."""
 
 
 @dataclass(frozen=True)

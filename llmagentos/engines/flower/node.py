@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from llmagentos.engines.answering import ATTEMPTS, unbroken_answer
@@ -12,6 +13,12 @@ from llmagentos.engines.flower.tray import Tray
 
 POLL_S = 0.1
 
+BASE_BYTES = 1 << 30
+"""Memory for a process of Flower's; 200 MiB were measured."""
+
+COPIES = 8
+"""So many copies of a body it may hold; 4.3 were measured, where a ClientApp unwraps one."""
+
 
 @dataclass(frozen=True)
 class Node:
@@ -19,6 +26,8 @@ class Node:
 
     ``superlink`` is host and port, ``authority`` the file of the certificate that vouches for it,
     ``key`` the agent's private key. ``port`` is a free one of this machine, used only inside it.
+    ``largest_bytes`` is the most that a task may have: whatever comes, none of Flower's processes
+    here takes more memory than such a task needs.
     """
 
     superlink: str
@@ -26,6 +35,7 @@ class Node:
     key: Path
     folder: Path
     port: int = 9094
+    largest_bytes: float = inf
 
     def program(self) -> Program:
         """The SuperNode; ``SettingError`` where a program that it starts is not there."""
@@ -38,7 +48,8 @@ class Node:
         words += ["--root-certificates", str(self.authority.absolute())]
         words += ["--auth-supernode-private-key", str(self.key.absolute())]
         words += ["--port", str(self.port)]
-        return Program(words, self.folder / "supernode.log", settings)
+        memory_bytes = BASE_BYTES + COPIES * self.largest_bytes
+        return Program(words, self.folder / "supernode.log", settings, memory_bytes)
 
 
 def serve(answer: Answer, agent: str, node: Node) -> None:

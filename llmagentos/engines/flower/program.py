@@ -3,11 +3,14 @@
 import ctypes
 import logging
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -38,12 +41,22 @@ class Tended(Protocol):
 
 
 class Program:
-    """Starts a program, starts it again when it has ended, and ends it; ``log_file`` tells more."""
+    """Starts a program, starts it again when it has ended, and ends it; ``log_file`` tells more.
 
-    def __init__(self, words: Sequence[str], log_file: Path, settings: Mapping[str, str]) -> None:
+    It, and each that it starts, has no more than ``memory_bytes`` of memory of its own.
+    """
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        log_file: Path,
+        settings: Mapping[str, str],
+        memory_bytes: float = inf,
+    ) -> None:
         self.words = [installed(words[0]), *words[1:]]
         self.log_file = log_file
         self.settings = {**os.environ, **settings}
+        self.memory_bytes = memory_bytes
         self._start()
 
     def _start(self) -> None:
@@ -56,7 +69,7 @@ class Program:
                 stderr=told,
                 env=self.settings,
                 start_new_session=True,
-                preexec_fn=end_with_parent,  # noqa: PLW1509
+                preexec_fn=partial(_begin, self.memory_bytes),  # noqa: PLW1509
             )
 
     def tend(self) -> None:
@@ -101,6 +114,12 @@ def installed(program: str) -> str:
             "pip install --ignore-installed --no-deps 'flwr>=1.41,<1.43'"
         )
     return str(path)
+
+
+def _begin(memory_bytes: float) -> None:
+    end_with_parent()
+    if memory_bytes < inf:
+        resource.setrlimit(resource.RLIMIT_DATA, (int(memory_bytes), int(memory_bytes)))
 
 
 def end_with_parent() -> None:

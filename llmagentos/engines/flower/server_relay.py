@@ -6,9 +6,11 @@ import threading
 import time
 from pathlib import Path
 
+import httpx
 import numpy as np
 from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.run import RunNotRunningException
 
 from llmagentos.engines.flower.tray import FOLDER, Tray
 
@@ -16,8 +18,14 @@ POLL_S = 0.5
 RETRY_S = 3.0
 """A message that Flower could not deliver is sent again after this long."""
 
+LONGEST_REASON = 1000
+"""Letters of an agent's reason that are logged."""
+
 LIFETIME_S = 7 * 86400.0
 """After this long Flower gives a message up, and it is sent again."""
+
+LOST = (httpx.HTTPError, RunNotRunningException)
+"""What Flower raises where the SuperLink or the run is gone."""
 
 app = ServerApp()
 
@@ -68,15 +76,44 @@ class Relay:
                 self.sent[id_] = name
 
     def pull(self) -> None:
-        """Answers go to the coordinator; what came to nothing is sent again a little later."""
-        for reply in self.grid.pull_messages(list(self.sent)):
-            name = self.sent.pop(reply.metadata.reply_to_message_id)
-            if reply.has_error():
-                print(f"{name}: {reply.error.code} {reply.error.reason}; sent again", flush=True)
-                self.not_before[name] = time.monotonic() + RETRY_S
-            else:
-                self.back.put(name, unboxed(reply.content))
-                self.out.drop(name)
+        """Answers go to the coordinator; what came to nothing is sent again a little later.
+
+        One by one: a single answer is in memory, and what is wrong with it is its agent's alone.
+        """
+        for id_, name in list(self.sent.items()):
+            for body in self.bodies(id_):
+                del self.sent[id_]
+                self.keep(name, body)
+
+    def bodies(self, id_: str) -> list[bytes | None]:
+        """What came back for a message: no item yet, a body, or ``None`` for an error of Flower's.
+
+        A reply that is no parcel is an empty body, whatever its agent made of it.
+        """
+        try:
+            return [body_of(reply) for reply in self.grid.pull_messages([id_])]
+        except LOST:
+            raise
+        except Exception as error:  # noqa: BLE001  (an agent chooses what Flower raises)
+            print(f"{self.sent[id_]}: no parcel: {str(error)[:LONGEST_REASON]!r}", flush=True)
+            return [b""]
+
+    def keep(self, name: str, body: bytes | None) -> None:
+        """A body lies where the coordinator looks; what has none is sent again."""
+        if body is None:
+            self.not_before[name] = time.monotonic() + RETRY_S
+        else:
+            self.back.put(name, body)
+            self.out.drop(name)
+
+
+def body_of(reply: Message) -> bytes | None:
+    """The parcel in a reply; none where the reply is an error, which is told."""
+    if not reply.has_error():
+        return unboxed(reply.content)
+    error = reply.error
+    print(f"{error.code} {error.reason[:LONGEST_REASON]!r}; sent again", flush=True)
+    return None
 
 
 def boxed(body: bytes) -> RecordDict:
@@ -86,6 +123,6 @@ def boxed(body: bytes) -> RecordDict:
 
 
 def unboxed(content: RecordDict) -> bytes:
-    """The bytes that were boxed; ``ValueError`` or ``KeyError`` for anything else."""
+    """The bytes that were boxed; some ``Exception`` for anything else."""
     body: bytes = content.array_records["parcel"]["body"].numpy().tobytes()
     return body
