@@ -35,6 +35,7 @@ from llmagentos.engines.flower.certificates import make_certificates, make_node_
 from llmagentos.engines.flower.link import Address, Link
 from llmagentos.engines.flower.local import (
     AgentProcess,
+    free_port,
     local_flower,
     local_node,
     local_server,
@@ -278,6 +279,19 @@ def test_a_reply_that_is_no_parcel_is_an_empty_answer_of_its_agent_alone(tmp_pat
     assert relay.out.names() == [*relay.sent.values()] == ["east-2"]
 
 
+def test_a_relay_asks_after_every_message_in_turn(tmp_path):
+    (tmp_path / "session").write_text("one")
+    asked = []
+    relay = Relay(Pulling({}), tmp_path)
+    relay.sent = {f"id {number}": f"agent-{number}" for number in range(40)}
+    before = dict(relay.sent)
+    relay.bodies = lambda id_, _name: asked.append(id_) or []
+    for _ in range(5):
+        relay.pull()
+    assert asked == [*before, *before]
+    assert relay.sent == before
+
+
 @pytest.mark.parametrize("lost", [httpx.ConnectError("refused"), RunNotRunningException()])
 def test_a_relay_ends_where_the_superlink_or_the_run_is_gone(tmp_path, lost):
     def gone():
@@ -296,6 +310,15 @@ def test_a_missing_key_is_named_before_anything_starts(tmp_path):
     with pytest.raises(SettingError, match=r"north\.pub: no such file; docs/deployment.md"):
         Link(tmp_path / "server", Address(tmp_path), {"north": tmp_path / "north.pub"})
     assert not (tmp_path / "server").exists()
+
+
+def test_a_link_that_cannot_enrol_its_agents_leaves_no_process(tmp_path):
+    make_certificates(tmp_path, ["localhost"])
+    (tmp_path / "north.pub").write_text("no key")
+    with pytest.raises(ConnectionError, match="flwr supernode"):
+        Link(tmp_path, Address(tmp_path, port=free_port()), {"north": tmp_path / "north.pub"})
+    children = psutil.Process().children(recursive=True)
+    assert not [child for child in children if "flower-super" in " ".join(child.cmdline())]
 
 
 def test_a_taken_port_is_named(tmp_path):

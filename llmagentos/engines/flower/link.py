@@ -6,6 +6,7 @@ import shutil
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,8 +61,11 @@ class Link:
         self.programs: list[Tended] = [self.superlink, self._superexec()]
         authority = address.certificates / "ca.pem"
         self.flwr = CommandLine(self.home, address.reached, authority, self.settings)
-        self._wait_until_it_listens()
-        self._register(keys)
+        with ExitStack() as begun:
+            begun.callback(self.close)
+            self._wait_until_it_listens()
+            self._register(keys)
+            begun.pop_all()
 
     def _check_port(self) -> None:
         with socket.socket() as probe:

@@ -18,6 +18,9 @@ POLL_S = 0.5
 RETRY_S = 3.0
 """A message that Flower could not deliver is sent again after this long."""
 
+ASKED_AT_ONCE = 16
+"""Messages that are asked after in a turn, so that many agents keep Flower no busier."""
+
 LONGEST_REASON = 1000
 """Letters of an agent's reason that are logged."""
 
@@ -79,13 +82,17 @@ class Relay:
         """Answers go to the coordinator; what came to nothing is sent again a little later.
 
         One by one: a single answer is in memory, and what is wrong with it is its agent's alone.
+        What nothing came for yet goes behind the others.
         """
-        for id_, name in list(self.sent.items()):
-            for body in self.bodies(id_):
-                del self.sent[id_]
+        for id_ in list(self.sent)[:ASKED_AT_ONCE]:
+            name = self.sent.pop(id_)
+            bodies = self.bodies(id_, name)
+            if not bodies:
+                self.sent[id_] = name
+            for body in bodies:
                 self.keep(name, body)
 
-    def bodies(self, id_: str) -> list[bytes | None]:
+    def bodies(self, id_: str, name: str) -> list[bytes | None]:
         """What came back for a message: no item yet, a body, or ``None`` for an error of Flower's.
 
         A reply that is no parcel is an empty body, whatever its agent made of it.
@@ -95,7 +102,7 @@ class Relay:
         except LOST:
             raise
         except Exception as error:  # noqa: BLE001  (an agent chooses what Flower raises)
-            print(f"{self.sent[id_]}: no parcel: {str(error)[:LONGEST_REASON]!r}", flush=True)
+            print(f"{name}: no parcel: {str(error)[:LONGEST_REASON]!r}", flush=True)
             return [b""]
 
     def keep(self, name: str, body: bytes | None) -> None:
