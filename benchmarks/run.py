@@ -56,7 +56,7 @@ SECTIONS = (
     Section("engines", "--model smollm2 --steps 2 --rounds 3"),
     Section("engines", "--values 10000000 --rounds 3 --names flower plain_one"),
     Section("carriage", "", "--megabytes 0.01 --repeats 1"),
-    Section("flower_memory", "--agents 4 16", "--agents 2 --rounds 1"),
+    Section("flower_memory", "--agents 4 16 64", "--agents 2 --rounds 1"),
     Section("flower_memory", "--agents 4 16 --values 2500000"),
     Section("gpu", "", ""),
 )
