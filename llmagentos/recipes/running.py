@@ -87,6 +87,7 @@ def play(parts: Federation, session: Session, command: Command, display: Display
     if command.resume:
         display.line(resumed_line(journal))
     publish(folder, journal, session)
+    loss = last_loss(journal.reports())
     with Trackers(session.settings, folder) as trackers:
         rounds = asynchrony.run if session.settings.server.asynchronous else run
         for report in rounds(parts):
@@ -94,10 +95,10 @@ def play(parts: Federation, session: Session, command: Command, display: Display
             publish(folder, journal, session)
             write_report(folder.path)
             trackers.log(report)
-            previous = last_loss(journal.reports()[:-1])
-            line = round_line(vars(report), rounds=parts.plan.rounds, previous=previous)
+            line = round_line(vars(report), rounds=parts.plan.rounds, previous=loss)
             log.info(line, extra={"event": "closed", **vars(report)})
             display.line(line)
+            loss = loss if report.loss is None else report.loss
 
 
 def last_loss(reports: Sequence[Mapping[str, Any]]) -> float | None:
