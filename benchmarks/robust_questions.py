@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from rows import Rows, error, exact_distances, few_pairs
 
 from llmagentos import kernels
-from llmagentos.kernels import reference
+from llmagentos.kernels import pairs, reference
 from llmagentos.kernels.twin import compiled
 
 OURS = "this library"
@@ -39,16 +40,31 @@ def sorted_columns(rows: Rows) -> Result:
     return np.sort([row[:CHECKED].astype(np.float64) for row in rows], axis=0)
 
 
-def twins_of(kernel: str, out: Result, *given: object) -> Works:
+def of_each_twin(work: Callable[[object], Result]) -> Works:
     """Every instruction set from the widest down, and the plain twin."""
+    *others, widest = compiled().values()
+    rest = {f"{OURS}, {each.name}": partial(work, each) for each in reversed(others)}
+    return {OURS: partial(work, widest)} | rest | {PLAIN: partial(work, reference)}
+
+
+def twins_of(kernel: str, out: Result, *given: object) -> Works:
+    """A kernel of every twin."""
 
     def work(twin: object) -> Result:
         getattr(twin, kernel)(out, *given, 1)
         return out
 
-    *others, widest = compiled().values()
-    rest = {f"{OURS}, {each.name}": partial(work, each) for each in reversed(others)}
-    return {OURS: partial(work, widest)} | rest | {PLAIN: partial(work, reference)}
+    return of_each_twin(work)
+
+
+def distances_of(rows: Rows) -> Works:
+    """Behind the one door, which takes them from the Gram matrix where it may, every twin."""
+
+    def work(twin: object) -> Result:
+        with patch.object(pairs, "twin", twin):
+            return kernels.squared_distances(rows, threads=1).reshape(-1)
+
+    return of_each_twin(work)
 
 
 def order_statistic(name: str, rows: Rows, trim: int) -> Question:
@@ -75,7 +91,7 @@ def distances(rows: Rows) -> Question:
     """Squared distances of all pairs; torch from the differences and by its matrix product."""
     n = len(rows)
     tensors = [torch.from_numpy(row) for row in rows]
-    works = twins_of("squared_distances", np.empty(n * n), rows)
+    works = distances_of(rows)
 
     def cdist(mode: str) -> Result:
         stacked = torch.stack(tensors)

@@ -32,7 +32,6 @@ SORTED: Pairs = (1.15, 1), (2, 1.7), (3.6, 2.5)
 """Averages that an order statistic of 10, 32 and 100 agents may cost."""
 
 BYTES = "a core reads a byte in less time than it converts, multiplies, adds and squares one"
-DIFFERENCES = "each pair is taken from its differences, which no cancellation can spoil"
 
 
 def share(words: str, contender: str, kind: str, threads: int, targets: Pairs = NONE) -> Line:
@@ -109,9 +108,7 @@ OTHER_LINES = (
     ),
     robust("median", AVERAGES, ("median", at.OURS, "weighted sums"), SORTED),
     robust("trimmed mean", AVERAGES, ("trimmed mean", at.OURS, "weighted sums"), SORTED),
-    robust(
-        "Flower's distances", TIMES, ("distances", "Flower", "times ours"), ((15, 30),), DIFFERENCES
-    ),
+    robust("Flower's distances", TIMES, ("distances", "Flower", "times ours"), ((15, 30),)),
     robust("error of the distances", ERROR, ("distances", at.OURS, "error"), ((1e-8, 1e-8),)),
     line("mapped updates against in memory", OF_MEMORY, {"": at.MAPPED}, ((1.3, 1.1),)),
     line("memory of a round's end, 100 agents x 160 MB", MEGABYTES, {"": at.HELD}, ((370, 210),)),

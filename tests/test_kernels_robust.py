@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmagentos import kernels
-from llmagentos.kernels import reference
+from llmagentos.kernels import pairs, reference
 from llmagentos.scaled import ScaledRow
 from tests.test_kernels import (
     bits,
@@ -194,6 +194,32 @@ def test_distances_survive_what_the_short_formula_does_not():
     found = kernels.squared_distances(rows)
     np.testing.assert_allclose(found, exact, rtol=1e-12)
     assert (np.diagonal(found) == 0).all()
+
+
+def test_distances_of_near_and_far_rows_are_exact(monkeypatch, native):  # noqa: F811
+    """Colluders send almost the same: too little is left there of |x|^2 + |y|^2 - 2xy."""
+    rng = np.random.default_rng(8)
+    base, other = rng.standard_normal((2, 70_001), np.float32)
+    rows = [base, base * np.float32(1 + 2**-20), other, base.copy(), 0 * base, 0 * base]
+    wide = np.array(rows, np.float64)
+    exact = np.square(wide[:, None] - wide[None]).sum(axis=-1)
+    monkeypatch.setattr(pairs, "twin", native)
+    found = kernels.squared_distances(rows, threads=2)
+    np.testing.assert_allclose(found, exact, rtol=1e-12)
+    assert (found == found.T).all()
+    monkeypatch.setattr(pairs, "twin", reference)
+    assert bits(found) == bits(kernels.squared_distances(rows))
+    assert found[0, 3] == found[4, 5] == 0.0 < found[0, 1]
+
+
+def test_one_row_that_is_not_finite_spoils_its_own_distances_only():
+    rows = [vector(1, 2), vector(np.inf, 0), vector(np.nan, 0), vector(4, 6)]
+    found = kernels.squared_distances(rows)
+    assert found[0, 3] == 25.0
+    assert found[0, 1] == found[3, 1] == np.inf
+    assert np.isnan(found[2, [0, 1, 3]]).all()
+    assert (np.diagonal(found) == 0).all()
+    assert kernels.squared_distances([]).shape == (0, 0)
 
 
 def test_the_diagonal_of_the_gram_matrix_is_the_squared_norms():
