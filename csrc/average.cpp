@@ -30,11 +30,14 @@ class ChunkStats {
     std::vector<RowStats> parts_;
 };
 
-// Measured. Few rows are added in registers to the last. Of many rows some are read for a while:
-// rows that are left soon are not found again where they were.
+// Measured on an Intel Xeon and on an AMD EPYC of the fourth generation. Few rows are added in
+// registers to the last. Of many rows some are read for a while: rows that are left soon are not
+// found again where they were. AMD's first cache has eight places for the lines that begin where
+// these do in their pages, so rows that are asked for into it drive each other out.
 Pace pace_of(std::span<const Row> rows) {
-    const bool few = rows.size() <= 48;
-    return few ? Pace{tile_size, rows.size(), 512} : Pace{block_size, 8, 768};
+    if (is_amd()) return {block_size, 8, {2048, true}};
+    if (rows.size() <= 48) return {tile_size, rows.size(), {512, false}};
+    return {block_size, 8, {768, false}};
 }
 
 std::vector<double> exact_weights(std::span<const double> weights) {

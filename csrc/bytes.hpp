@@ -37,13 +37,13 @@ void set_factors(Factors& factors, Row row, double weight, Span block) {
 
 // sums[i] += factor q[i], as many columns as there are sums; gives `squares` plus the sums of q^2.
 [[gnu::always_inline]] inline Floats add_row(ByteSums& sums, const std::byte* values, float factor,
-                                             Floats squares, std::size_t bytes_ahead) {
+                                             Floats squares, Lead lead) {
     const Floats factors = fill_floats(factor);
     Floats others = fill_floats(0.0f);
 #pragma GCC unroll 8
     for (std::size_t i = 0; i < byte_sums; ++i) {
         const std::byte* place = values + i * floats_at_once;
-        if (i * floats_at_once % line_bytes == 0) __builtin_prefetch(place + bytes_ahead);
+        if (i * floats_at_once % line_bytes == 0) ask_ahead(place, lead);
         const Floats q = widen_bytes(place);
         sums[i] = add_product(sums[i], factors, q);
         Floats& part = i % 2 == 0 ? squares : others;
@@ -67,7 +67,7 @@ void set_factors(Factors& factors, Row row, double weight, Span block) {
             const Factors& factors = slice.factors[k];
             const Floats before = j == 0 ? fill_floats(0.0f) : load_floats(kept[k]);
             const Floats squares =
-                add_row(sums, values, factors.of_values[scale], before, slice.bytes_ahead);
+                add_row(sums, values, factors.of_values[scale], before, slice.lead);
             if (last) add_squares(slice.squares[k], factors.of_squares[scale], squares);
             if (!last) store_floats(kept[k], squares);
         }
@@ -87,7 +87,7 @@ void add_last_scaled(float* totals, const Slice& slice, std::size_t count) {
         std::memcpy(room[k] + start, at(slice.rows[k], slice.start), count);
         rows[k] = {room[k], Element::int8};
     }
-    add_scaled(totals, {rows, nullptr, slice.squares, slice.factors, slice.count, start, 0});
+    add_scaled(totals, {rows, nullptr, slice.squares, slice.factors, slice.count, start, {}});
 }
 
 // For `count` values, at most a tile.

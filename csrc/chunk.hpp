@@ -20,7 +20,7 @@ Slice slice_of(const Cohort& cohort, const Group& group, std::size_t start, Scra
             .factors = scratch.factors + first,
             .count = group.count,
             .start = start,
-            .bytes_ahead = cohort.pace.bytes_ahead};
+            .lead = cohort.pace.lead};
 }
 
 template <bool fresh>

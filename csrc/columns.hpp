@@ -14,8 +14,18 @@ struct Slice {
     const double* weights;
     Lanes* squares;
     const Factors* factors;
-    std::size_t count, start, bytes_ahead;
+    std::size_t count, start;
+    Lead lead;
 };
+
+// Asks for the line that is read `lead` after this place.
+[[gnu::always_inline]] inline void ask_ahead(const std::byte* place, Lead lead) {
+    if (lead.into_second_cache) {
+        __builtin_prefetch(place + lead.bytes, 0, 2);
+    } else {
+        __builtin_prefetch(place + lead.bytes);
+    }
+}
 
 // As many columns as the registers hold sums for.
 constexpr std::size_t columns_at_once = sums_at_once * lane_count;
@@ -37,9 +47,7 @@ template <Element element, bool fresh>
         Eight square = load(slice.squares[k].data());
 #pragma GCC unroll 16
         for (std::size_t i = 0; i < sums_at_once; ++i) {
-            if (i * step % line_bytes == 0) {
-                __builtin_prefetch(values + i * step + slice.bytes_ahead);
-            }
+            if (i * step % line_bytes == 0) ask_ahead(values + i * step, slice.lead);
             const Eight x = widen<element>(values + i * step);
             totals[i] = add_exact(totals[i], weight, x);
             square = add_exact(square, x, x);
@@ -65,7 +73,7 @@ void add_last_tile(double* sums, const Slice& slice, std::size_t count) {
         Room room;
         const Row row{room.copy(slice.rows[k], {slice.start, count}, tile_size), element};
         const auto add = fresh && k == 0 ? add_tile<element, true> : add_tile<element, false>;
-        add(sums, {&row, slice.weights + k, slice.squares + k, nullptr, 1, 0, 0});
+        add(sums, {&row, slice.weights + k, slice.squares + k, nullptr, 1, 0, {}});
     }
 }
 

@@ -94,7 +94,7 @@ void average_step(std::span<float> out, std::span<const float> anchor, double lr
 void inspect(Row row, Chunk chunk, Scratch scratch) {
     const double weight = 0.0;
     const Group group{0, 1};
-    const Cohort cohort{{&row, 1}, {&weight, 1}, {&group, 1}, {block_size, 1, 2048}};
+    const Cohort cohort{{&row, 1}, {&weight, 1}, {&group, 1}, {block_size, 1, {2048, is_amd()}}};
     sum_chunk(cohort, chunk, scratch, [](Span, const auto*) {});
 }
 

@@ -30,11 +30,15 @@ std::span<const InstructionSet* const> instruction_sets() {
     static const std::size_t count = has_avx512() ? 3 : has_avx2() ? 2 : 1;
     return std::span(all).first(count);
 }
+
+bool is_amd() { return __builtin_cpu_is("amd"); }
 #else
 std::span<const InstructionSet* const> instruction_sets() {
     static constexpr std::array all = {&baseline};
     return all;
 }
+
+bool is_amd() { return false; }
 #endif
 
 }  // namespace llmagentos

@@ -22,10 +22,17 @@ struct Chunk {
 constexpr std::size_t tile_size = scale_group;
 static_assert(block_size % tile_size == 0);
 
+// How long before they are read the bytes of a row are asked for, and into which cache.
+struct Lead {
+    std::size_t bytes;
+    bool into_second_cache;
+};
+
 // Values whose sums are finished before the next are begun, a tile or a block; the most rows that
-// are read side by side; and how far ahead each of them is asked for.
+// are read side by side; and their lead. None of these changes a bit.
 struct Pace {
-    std::size_t part, rows, bytes_ahead;
+    std::size_t part, rows;
+    Lead lead;
 };
 
 // All rows of a pass with their weights, in groups that are read together.
@@ -73,6 +80,9 @@ struct alignas(64) WideRow {
 };
 
 using SumPairs = void (*)(double* sums, WideRow* room, std::span<const Row>, Chunk);
+
+// Whether AMD built this processor.
+bool is_amd();
 
 // Functions named as in kernels.hpp, for one chunk.
 struct InstructionSet {

@@ -87,6 +87,31 @@ void test_one_pass(const InstructionSet& instructions, std::size_t size, std::si
     }
 }
 
+// The processor decides which pace is taken.
+void test_every_pace_gives_the_same_bits(const InstructionSet& instructions, std::size_t n,
+                                         std::mt19937& generator) {
+    constexpr std::size_t size = 5 * block_size + 77;
+    std::vector<RandomRow> memory;
+    std::vector<Row> rows;
+    for (std::size_t k = 0; k < n; ++k) {
+        memory.emplace_back(size, static_cast<Element>(generator() % 4), k % 8, generator);
+    }
+    for (const RandomRow& row : memory) rows.push_back(row.row());
+    const std::vector<double> weights(n, exact_weight(1.0 / static_cast<double>(n)));
+    const auto expected = plain_step(std::vector<float>(size), 1.0, rows, weights);
+    for (const Pace pace : {Pace{tile_size, n, {512, false}}, Pace{block_size, 8, {768, false}},
+                            Pace{block_size, 8, {2048, true}}}) {
+        const std::vector<Group> groups = groups_of(rows, pace.rows);
+        std::vector<RowStats> stats(n);
+        std::vector<Lanes> squares(n);
+        std::vector<Factors> factors(n);
+        std::vector<float> out(size);
+        instructions.weighted_sum(out, {rows, weights, groups, pace}, {0, 0, size},
+                                  {stats.data(), squares.data(), factors.data()});
+        expect(same_bits(out, expected), "every pace is the plain loop");
+    }
+}
+
 template <class Step>
 std::array<std::vector<float>, 3> stepped(std::size_t size, const Step& step) {
     std::array<std::vector<float>, 3> after{std::vector<float>(size), std::vector<float>(size),
@@ -146,6 +171,9 @@ int main() {
             test_adaptive_step<Yogi>(*instructions, size, generator);
             test_adaptive_step<Adagrad>(*instructions, size, generator);
             test_momentum_and_proximal(*instructions, size, generator);
+        }
+        for (const std::size_t n : {1, 11, 70}) {
+            test_every_pace_gives_the_same_bits(*instructions, n, generator);
         }
         std::printf("%s: all expectations hold\n", instructions->name.data());
     }
