@@ -73,7 +73,7 @@ class Journal:
     @property
     def run(self) -> str:
         """The id of the run that began here."""
-        (value,) = self._rows.first("SELECT value FROM facts WHERE name='run'")
+        (value,) = self._rows.kept("SELECT value FROM facts WHERE name='run'")
         return str(value)
 
     def _open(self, state: ServerState, facts: Mapping[str, str]) -> None:
@@ -85,12 +85,12 @@ class Journal:
 
     def state(self, round_: int | None = None) -> ServerState:
         """The state of a round, the open one unless given; closed ones go when ``forget`` says."""
-        round_, body = self._rows.first(
+        round_, body = self._rows.kept(
             "SELECT round, state FROM rounds WHERE round=coalesce(?, (SELECT max(round)"
             " FROM rounds))",
             (round_,),
         )
-        (layout,) = self._rows.first("SELECT value FROM facts WHERE name='layout'")
+        (layout,) = self._rows.kept("SELECT value FROM facts WHERE name='layout'")
         try:
             _, vectors = unpack(self._files.map(body))
         except Damaged as error:
@@ -114,7 +114,7 @@ class Journal:
 
     def members(self, round_: int) -> list[str] | None:
         """Who counts in a round, once that is decided."""
-        (text,) = self._rows.first("SELECT members FROM rounds WHERE round=?", (round_,))
+        (text,) = self._rows.kept("SELECT members FROM rounds WHERE round=?", (round_,))
         return None if text is None else list(self._rows.parsed(text))
 
     def decide(self, round_: int, members: Sequence[str]) -> None:

@@ -50,6 +50,13 @@ class Records:
         """The first row that a statement finds, or ``None``."""
         return next(iter(self.execute(statement, values)), None)
 
+    def kept(self, statement: str, values: Sequence[Any] = ()) -> Any:
+        """The same of a row that a journal does not lose by itself: ``JournalError`` without it."""
+        row = self.first(statement, values)
+        if row is None:
+            raise JournalError(f"{self.folder} cannot be used: a row that it began with is gone")
+        return row
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All that is written inside is on the disk at its end, or none is."""

@@ -297,6 +297,24 @@ def test_a_report_that_is_damaged_is_told(tmp_path, report, words):
         journal.reports()
 
 
+@pytest.mark.parametrize(
+    ("lost", "asked"),
+    [
+        ("rounds", lambda journal: journal.state()),
+        ("rounds", lambda journal: journal.members(1)),
+        ("facts WHERE name='layout'", lambda journal: journal.state()),
+        ("facts", lambda journal: journal.run),
+    ],
+)
+def test_a_row_that_is_gone_is_told(tmp_path, lost, asked):
+    play(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as rows:
+        rows.execute(f"DELETE FROM {lost}")
+        rows.commit()
+    with Journal(tmp_path) as journal, pytest.raises(JournalError, match="began with is gone"):
+        asked(journal)
+
+
 def test_a_table_whose_name_is_no_text_is_told(tmp_path):
     play(tmp_path)
     file = tmp_path / "journal.sqlite"
