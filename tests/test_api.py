@@ -19,7 +19,7 @@ import llmagentos
 from llmagentos import FederatedLearning, JournalError, QuorumError, ServerSettings, SettingError
 from llmagentos.errors import DivergedError
 from llmagentos.messages import Task
-from llmagentos.strategies import fedavg, fednova, krum
+from llmagentos.strategies import fedasync, fedavg, fedbuff, fednova, krum
 from tests.lm_world import tiny_peft
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -140,6 +140,10 @@ def test_mu_pulls_every_step_to_the_global_model():
 def test_fedprox_without_pull_is_fedavg_and_with_it_is_not():
     assert trained(strategy="fedprox", mu=0) == trained()
     assert trained(strategy="fedprox") == trained(strategy="fedprox", mu=0.01) != trained()
+
+
+def test_updates_of_rounds_that_all_play_together_are_fresh():
+    assert trained(strategy=fedbuff()) == trained(strategy=fedasync(1.0)) == trained()
 
 
 def test_the_readmes_strategy_is_played_as_the_named_one():

@@ -1,7 +1,8 @@
 """What the server makes of updates that began at different versions of its adapter.
 
 An update's staleness is how many versions have passed since. ``Step.metrics`` tells it, and
-``Step.beside["anchor"]`` holds the adapters that the updates began at.
+``Step.beside["anchor"]`` holds the adapters that the updates began at; where neither is told, as in
+rounds that all play together, all began at the current one.
 """
 
 from dataclasses import replace
@@ -39,6 +40,8 @@ def fedasync(lr: float = 0.6, exponent: float = 0.5) -> Strategy:
     """
 
     def combine(state: ServerState, updates: Step) -> Step:
+        if "anchor" not in updates.beside:
+            return replace(updates, weights=discounted(updates, exponent))
         began = zip(updates.rows, updates.beside["anchor"].rows, strict=True)
         x = state.adapter.vector
         rows = [np.asarray(delta, np.float32) + np.asarray(anchor) - x for delta, anchor in began]
@@ -49,5 +52,5 @@ def fedasync(lr: float = 0.6, exponent: float = 0.5) -> Strategy:
 
 def discounted(updates: Step, exponent: float) -> list[float]:
     """The weights of the updates, less for those that are stale; they sum to at most 1."""
-    stale = [metrics["staleness"] for metrics in updates.metrics]
+    stale = [metrics.get("staleness", 0.0) for metrics in updates.metrics]
     return [p * discount(tau, exponent) for p, tau in zip(updates.weights, stale, strict=True)]
