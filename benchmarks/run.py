@@ -3,7 +3,8 @@
     python benchmarks/run.py [--quick] [--only SCRIPT | SECTION ...] [--flower-python PATH] ...
 
 A script that runs replaces its own sections of RESULTS.md; the others stay as they were. The
-targets there and the table of README.md follow. --quick takes small sizes, to see that all of it
+targets there and the table of README.md follow. --results names another file, as that of another
+processor. --quick takes small sizes, to see that all of it
 works, and prints without writing.
 """
 
@@ -90,6 +91,12 @@ def main() -> None:
         metavar="NAME",
         help="Scripts (average), or sections by their titles ('average.py --threads 1').",
     )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=targets.RESULTS,
+        help="Where the tables go, for another processor than that of RESULTS.md.",
+    )
     parser.add_argument("--flower-python", type=Path, help="Of an environment with Flower.")
     parser.add_argument("--nvflare-python", type=Path, help="Of an environment with NVFlare.")
     parser.add_argument("--peers", type=Path, help="Of an environment with the peers of round.py.")
@@ -102,9 +109,10 @@ def main() -> None:
         heading, table = of_command(section.command), table_of(section, asked)
         print(f"{heading}\n\n{table}\n", flush=True)
         if not asked.quick:
-            results = targets.RESULTS.read_text()
-            targets.RESULTS.write_text(with_section(results, heading, table))
-            targets.write()
+            file = asked.results
+            results = file.read_text() if file.exists() else f"# Results\n\n{targets.HEADING}\n"
+            file.write_text(with_section(results, heading, table))
+            targets.write(file)
 
 
 if __name__ == "__main__":

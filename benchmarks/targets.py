@@ -2,8 +2,9 @@
 
     python benchmarks/targets.py
 
-Writes "Against the targets" in RESULTS.md and the table of README.md. Every number comes from a
-section that a script wrote; what has no such number says so. `run.py` does the same at its end.
+Writes "Against the targets" in RESULTS.md and in the results of other processors, RESULTS-*.md, and
+the table of README.md. Every number comes from a section that a script wrote; what has no such
+number says so. `run.py` does the same at its end.
 """
 
 from pathlib import Path
@@ -74,12 +75,14 @@ def between_marks(text: str, table: str) -> str:
     return f"{before}{start}\n\n{table}\n\n{end}{after}"
 
 
-def write() -> None:
-    """Both tables, from RESULTS.md as it is."""
-    results = RESULTS.read_text()
-    RESULTS.write_text(with_section(results, HEADING, against_targets(results)))
-    README.write_text(between_marks(README.read_text(), readme_table(results)))
+def write(file: Path = RESULTS) -> None:
+    """Both tables, from a file of results as it is; README.md has those of RESULTS.md."""
+    results = file.read_text()
+    file.write_text(with_section(results, HEADING, against_targets(results)))
+    if file == RESULTS:
+        README.write_text(between_marks(README.read_text(), readme_table(results)))
 
 
 if __name__ == "__main__":
-    write()
+    for each in RESULTS.parent.glob("RESULTS*.md"):
+        write(each)

@@ -46,13 +46,20 @@ def row_of(table: str, start: str) -> list[str]:
     return [cell.strip() for cell in found[1:-1].split("|")]
 
 
-def test_the_tables_are_those_of_the_measured_sections(script):
-    results, readme = script.targets.RESULTS.read_text(), script.targets.README.read_text()
+REMEDY = "run benchmarks/targets.py"
+
+
+@pytest.mark.parametrize("file", sorted(BENCHMARKS.glob("RESULTS*.md")), ids=lambda file: file.stem)
+def test_the_tables_are_those_of_the_measured_sections(script, file):
+    results = file.read_text()
     table = script.targets.against_targets(results)
-    remedy = "run benchmarks/targets.py"
-    assert script.sections.with_section(results, script.targets.HEADING, table) == results, remedy
+    assert script.sections.with_section(results, script.targets.HEADING, table) == results, REMEDY
+
+
+def test_the_table_of_the_readme_is_that_of_the_results(script):
+    results, readme = script.targets.RESULTS.read_text(), script.targets.README.read_text()
     shown = script.targets.readme_table(results)
-    assert script.targets.between_marks(readme, shown) == readme, remedy
+    assert script.targets.between_marks(readme, shown) == readme, REMEDY
 
 
 def test_a_line_tells_each_number_and_the_floor_that_is_missed(script):

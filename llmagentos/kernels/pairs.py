@@ -23,7 +23,7 @@ def squared_distances(rows: Sequence[RowLike], *, threads: int | None = None) ->
     Rows are as in ``weighted_sum``. It is |x|^2 + |y|^2 - 2 xy, and where that would cancel it
     comes from the differences: relative error below 1e-9 for up to 1e9 values, however close two
     rows are. The diagonal is 0. NaN where one of two rows has a NaN. The bits do not depend on
-    ``threads``, each of which takes n blocks of 9 KiB.
+    ``threads``, each of which takes n blocks of 8 KiB.
     """
     checked = arrays.rows_in_place(rows)
     products = _of_pairs(twin.inner_products, checked, threads)
