@@ -18,10 +18,15 @@ void write_sums(Output& out, Span part, const Sum* sums) {
     out.put(part.count);
 }
 
+// The anchor is asked for ahead as the rows are.
 template <class Sum>
-void write_step(Output& out, std::span<const float> anchor, double lr, Span part, const Sum* sums) {
+void write_step(Output& out, std::span<const float> anchor, double lr, Span part, const Sum* sums,
+                Lead lead) {
     float* __restrict room = out.room();
     const float* start = anchor.data() + part.start;
+    for (std::size_t j = 0; j < part.count; j += floats_per_line) {
+        ask_ahead(reinterpret_cast<const std::byte*>(start + j), lead);
+    }
     for (std::size_t j = 0; j < part.count; ++j) room[j] = server_step(start[j], sums[j], lr);
     out.put(part.count);
 }
@@ -86,8 +91,9 @@ void weighted_sum(std::span<float> out, const Cohort& cohort, Chunk chunk, Scrat
 void average_step(std::span<float> out, std::span<const float> anchor, double lr,
                   const Cohort& cohort, Chunk chunk, Scratch scratch) {
     Output output(out, chunk.start);
-    sum_chunk(cohort, chunk, scratch,
-              [&](Span part, const auto* sums) { write_step(output, anchor, lr, part, sums); });
+    sum_chunk(cohort, chunk, scratch, [&](Span part, const auto* sums) {
+        write_step(output, anchor, lr, part, sums, cohort.pace.lead);
+    });
     output.finish();
 }
 
