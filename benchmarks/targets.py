@@ -79,7 +79,7 @@ def write(file: Path = RESULTS) -> None:
     """Both tables, from a file of results as it is; README.md has those of RESULTS.md."""
     results = file.read_text()
     file.write_text(with_section(results, HEADING, against_targets(results)))
-    if file == RESULTS:
+    if file.resolve() == RESULTS.resolve():
         README.write_text(between_marks(README.read_text(), readme_table(results)))
 
 
