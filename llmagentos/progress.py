@@ -1,14 +1,14 @@
 """How far a run is, read from its journal without disturbing who holds it."""
 
+import fcntl
 import json
+import os
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from llmagentos.errors import JournalError
 
@@ -52,10 +52,21 @@ def read_progress(folder: Path) -> Progress:
     if not path.is_file():
         raise JournalError(f"{folder} holds no journal; the run has not begun")
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as rows:
+        with closing(sqlite3.connect(_readable(path), uri=True)) as rows:
             return _progress(rows, held(folder))
-    except (sqlite3.Error, TypeError) as error:
+    except (sqlite3.Error, TypeError, OSError) as error:
         raise JournalError(f"{path} cannot be read: {error}") from error
+
+
+def _readable(path: Path) -> str:
+    """The address to read a journal at.
+
+    SQLite wants to write beside a journal in WAL mode, even to read it. Where it may not, and
+    nothing waits in a log beside it, the file alone is the whole journal.
+    """
+    writable = os.access(path.parent, os.W_OK, effective_ids=True)
+    alone = not writable and not path.with_name(f"{path.name}-wal").exists()
+    return f"{path.resolve().as_uri()}?mode=ro" + "&immutable=1" * alone
 
 
 def _progress(rows: sqlite3.Connection, live: bool) -> Progress:
@@ -79,9 +90,12 @@ def _progress(rows: sqlite3.Connection, live: bool) -> Progress:
 
 
 def held(folder: Path) -> bool:
-    """Whether a process holds the journal."""
+    """Whether a process holds the journal; asked without writing, so of another user's, too."""
     try:
-        with FileLock(folder / "lock", timeout=0):
-            return False
-    except Timeout:
+        with (folder / "lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
         return True
+    return False

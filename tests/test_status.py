@@ -1,9 +1,14 @@
 """A run looked at while it goes on, and after it has died."""
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -71,6 +76,47 @@ def test_looking_does_not_keep_a_coordinator_from_its_journal(journal, tmp_path)
     for _ in range(20):
         read_progress(tmp_path)
         Journal(tmp_path).close()
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_another_users_run_can_be_looked_at(journal, live):
+    with TemporaryDirectory() as place:
+        folder = Path(place) / "journal"
+        shutil.copytree(journal.folder, folder)
+        Path(place).chmod(0o755)
+        if live:
+            opened = Journal(folder)
+        else:
+            Journal(folder).close()
+            opened = nullcontext()
+        with opened, nobody_writes(folder):
+            with pytest.raises(PermissionError):
+                (folder / "lock").open("ab")
+            progress = read_progress(folder)
+    assert progress.live == live
+    assert [asked.agent for asked in progress.asked] == ["north", "south"]
+
+
+@contextmanager
+def nobody_writes(folder):
+    """The folder is read-only, and root reads it as another user, whom that keeps out."""
+    for path in (*folder.rglob("*"), folder):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(0o755)
+
+
+def test_a_journal_without_its_lock_is_nobodys(journal, tmp_path):
+    journal.close()
+    (tmp_path / "lock").unlink()
+    assert not read_progress(tmp_path).live
 
 
 def test_an_answer_is_told_by_what_came_of_it():
