@@ -122,17 +122,24 @@ constexpr float heavy_ball(float m, float delta, double beta) {
     return narrow(beta * double{m} + double{delta});
 }
 
+// m / (sqrt(v) + small) in float32, where a root and a quotient take a third of the time that they
+// take in float64: a step is off by less than 2^-22 of itself, and of a weight it is a small part.
+// std::sqrt is not constexpr, so callers take the root.
+constexpr float adaptive_step(float m, float root_v, double small) {
+    return m / (root_v + static_cast<float>(small));
+}
+
 // The lines of Reddi et al. 2021, arXiv:2003.00295, Algorithm 2. Without bias correction; v starts
-// at tau^2. Each of m, v, w is rounded to float32 once, and w is computed from the rounded m and v.
+// at tau^2. Each of m, v, w is computed in float64, but for adaptive_step, and rounded to float32
+// once, w from the rounded m and v.
 struct Adaptive {
     double lr, beta1, beta2, tau;
 
     constexpr float first_moment(float m, float delta) const {
         return narrow(beta1 * double{m} + (1.0 - beta1) * double{delta});
     }
-    // root_v is the float64 root of the rounded v; std::sqrt is not constexpr, so callers take it.
-    constexpr float weight(float anchor, float m, double root_v) const {
-        return narrow(double{anchor} + lr * double{m} / (root_v + tau));
+    constexpr float weight(float anchor, float m, float root_v) const {
+        return narrow(double{anchor} + lr * double{adaptive_step(m, root_v, tau)});
     }
 };
 
@@ -165,10 +172,11 @@ constexpr double clip_scale(double norm, double clip) {
 }
 
 // Step t of AdamW: Loshchilov and Hutter 2019, arXiv:1711.05101, Algorithm 2. keep is
-// 1 - lr decay, step_size is lr / (1 - beta1^t), root_correction is the root of 1 - beta2^t.
+// 1 - lr decay. With r the root of 1 - beta2^t, step_size is r lr / (1 - beta1^t) and small is
+// r epsilon, as m / (sqrt(v) / r + epsilon) is r m / (sqrt(v) + small).
 // Rounding is as in Adaptive; the gradient comes with its scale, not rounded in between.
 struct AdamW {
-    double beta1, beta2, epsilon, keep, step_size, root_correction;
+    double beta1, beta2, small, keep, step_size;
 
     constexpr float first_moment(float m, double gradient) const {
         return narrow(beta1 * double{m} + (1.0 - beta1) * gradient);
@@ -176,9 +184,8 @@ struct AdamW {
     constexpr float second_moment(float v, double gradient) const {
         return narrow(beta2 * double{v} + (1.0 - beta2) * (gradient * gradient));
     }
-    constexpr float weight(float w, float m, double root_v) const {
-        const double step = step_size * double{m} / (root_v / root_correction + epsilon);
-        return narrow(keep * double{w} - step);
+    constexpr float weight(float w, float m, float root_v) const {
+        return narrow(keep * double{w} - step_size * double{adaptive_step(m, root_v, small)});
     }
 };
 

@@ -28,7 +28,7 @@ __device__ void take(Rule rule, After after, Before before, std::size_t j, std::
     for (unsigned i = 0; i < n; ++i) {
         m[i] = rule.first_moment(m[i], delta[i]);
         v[i] = rule.second_moment(v[i], delta[i]);
-        w[i] = rule.weight(w[i], m[i], std::sqrt(double{v[i]}));
+        w[i] = rule.weight(w[i], m[i], std::sqrt(v[i]));
     }
     store(after.w, j, size, w);
     store(after.m, j, size, m);

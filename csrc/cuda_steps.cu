@@ -63,7 +63,7 @@ __device__ void train_four(Training training, AdamW rule, double scale, std::siz
         const double scaled = scale * double{gradient[i]};
         m[i] = rule.first_moment(m[i], scaled);
         v[i] = rule.second_moment(v[i], scaled);
-        w[i] = rule.weight(w[i], m[i], std::sqrt(double{v[i]}));
+        w[i] = rule.weight(w[i], m[i], std::sqrt(v[i]));
     }
     store(training.w, j, size, w);
     store(training.m, j, size, m);

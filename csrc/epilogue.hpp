@@ -48,7 +48,7 @@ void write_rule(After after, Before before, Rule rule, std::size_t count) {
     for (std::size_t j = 0; j < count; ++j) {
         m[j] = rule.first_moment(before.m[j], before.delta[j]);
         v[j] = rule.second_moment(before.v[j], before.delta[j]);
-        w[j] = rule.weight(before.w[j], m[j], std::sqrt(double{v[j]}));
+        w[j] = rule.weight(before.w[j], m[j], std::sqrt(v[j]));
     }
 }
 
@@ -144,7 +144,7 @@ void train_step(Training training, std::span<const float> gradient, double scale
         const double scaled = scale * double{g[j]};
         m[j] = rule.first_moment(m[j], scaled);
         v[j] = rule.second_moment(v[j], scaled);
-        w[j] = rule.weight(w[j], m[j], std::sqrt(double{v[j]}));
+        w[j] = rule.weight(w[j], m[j], std::sqrt(v[j]));
     }
 }
 

@@ -111,12 +111,12 @@ void py_proximal(const InstructionSet& set, Array gradient, const Array& weights
 
 // training is (w, m, v), changed in place; rates are those of AdamW.
 void py_train_step(const InstructionSet& set, std::array<Array, 3> training, const Array& gradient,
-                   double scale, const std::array<double, 6>& rates, unsigned threads) {
+                   double scale, const std::array<double, 5>& rates, unsigned threads) {
     const std::size_t size = size_of(gradient);
     const auto along = input<float>(gradient, size);
     const Training vectors{output<float>(training[0], size), output<float>(training[1], size),
                            output<float>(training[2], size)};
-    const AdamW rule{rates[0], rates[1], rates[2], rates[3], rates[4], rates[5]};
+    const AdamW rule{rates[0], rates[1], rates[2], rates[3], rates[4]};
     without_gil([&] { train_step(vectors, along, scale, rule, {threads, set}); });
 }
 

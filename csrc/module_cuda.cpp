@@ -128,11 +128,11 @@ void py_proximal(Address gradient, Address weights, Address anchor, double mu, s
 
 // What local training changes: (w, m, v, gradient).
 void py_train_step(const std::array<Address, 4>& vectors, Address anchor, double mu, double clip,
-                   const std::array<double, 6>& rates, std::size_t size, Address stats,
+                   const std::array<double, 5>& rates, std::size_t size, Address stats,
                    Address workspace, Address stream) {
     const Training training{at<float>(vectors[0]), at<float>(vectors[1]), at<float>(vectors[2]),
                             at<float>(vectors[3])};
-    const AdamW rule{rates[0], rates[1], rates[2], rates[3], rates[4], rates[5]};
+    const AdamW rule{rates[0], rates[1], rates[2], rates[3], rates[4]};
     train_step(training, at<const float>(anchor), mu, clip, rule, size, at<RowStats>(stats),
                at<std::byte>(workspace), stream_at(stream));
 }

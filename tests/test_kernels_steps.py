@@ -28,6 +28,18 @@ def test_fedadam_takes_the_steps_of_the_paper():
     np.testing.assert_allclose(steps, expected, atol=1e-6)
 
 
+def test_an_adaptive_step_is_off_by_less_than_four_roundings_of_itself():
+    generator = np.random.default_rng(0)
+    w, m, v, zero = generator.standard_normal((4, 9_999)) * [[1e-3], [1e-4], [1e-7], [0]]
+    w, m, v, zero = (each.astype(np.float32) for each in (w, m, np.abs(v), zero))
+    after = kernels.adam_step(w, m, v, zero, lr=0.3, beta1=1, beta2=1, tau=TAU)
+    assert (after.m == m).all()
+    assert (after.v == v).all()
+    step = 0.3 * m.astype(np.float64) / (np.sqrt(v.astype(np.float64)) + TAU)
+    off = np.abs(after.w - (w + step))
+    assert (off <= 2.0**-24 * np.abs(after.w) + 2.0**-22 * np.abs(step)).all()
+
+
 def test_fedyogi_takes_the_first_step_of_fedadam():
     (step,) = walk(kernels.yogi_step, DELTAS[:1], beta1=0.9, beta2=0.99)
     np.testing.assert_allclose(step, (0.099005, -0.099501), atol=1e-6)

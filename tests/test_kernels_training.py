@@ -14,7 +14,7 @@ from tests.test_kernels import bits, float32_vectors, native, quick, sizes
 
 __all__ = ["native"]
 
-RATES = (0.9, 0.999, 1e-8, 0.999, 0.01, 0.03)
+RATES = (0.9, 0.999, 1e-9, 0.999, 0.01)
 
 
 @quick
@@ -32,7 +32,7 @@ def test_the_first_step_has_the_length_of_the_learning_rate():
     w, m, v = np.zeros((3, 2), np.float32)
     gradient = np.array([4, -0.25], np.float32)
     kernels.train_step(w, m, v, gradient, step=1, rates=kernels.AdamW(0.5, epsilon=0))
-    np.testing.assert_array_equal(w, [-0.5, 0.5])
+    np.testing.assert_allclose(w, [-0.5, 0.5], rtol=2.0**-22)
     np.testing.assert_allclose(m, 0.1 * gradient)
     np.testing.assert_allclose(v, 0.001 * gradient**2)
 

@@ -80,13 +80,19 @@ SecondMoment = Callable[[Float64s, Float64s, float], Float64s]
 def _adaptive_step(
     second_moment: SecondMoment, out: Vectors, before: Vectors, rates: Rates
 ) -> None:
-    """Reddi et al. 2021, arXiv:2003.00295, Algorithm 2; w comes from the rounded m and v."""
+    """Reddi et al. 2021, arXiv:2003.00295, Algorithm 2; w comes from the rounded m and v.
+
+    The root and the quotient are float32's, all else is float64's.
+    """
     lr, beta1, beta2, tau = rates
     w, m, v, delta = (vector.astype(np.float64) for vector in before)
     out[0][:] = narrow(beta1 * m + (1.0 - beta1) * delta)
     out[1][:] = narrow(second_moment(v, delta * delta, beta2))
-    m, v = out[0].astype(np.float64), out[1].astype(np.float64)
-    out[2][:] = narrow(w + lr * m / (np.sqrt(v) + tau))
+    out[2][:] = narrow(w + lr * _step_along(out[0], out[1], tau))
+
+
+def _step_along(m: Float32s, v: Float32s, small: float) -> Float64s:
+    return (m / (np.sqrt(v) + np.float32(small))).astype(np.float64)
 
 
 def _adam(v: Float64s, square: Float64s, beta2: float) -> Float64s:
@@ -159,13 +165,13 @@ def train_step(
 ) -> None:
     """AdamW along ``scale * gradient``; ``training`` is (w, m, v), in place.
 
-    ``rates`` is (beta1, beta2, epsilon, 1 - lr decay, lr / (1 - beta1^t), root of 1 - beta2^t).
-    Loshchilov and Hutter 2019, arXiv:1711.05101, Algorithm 2; w comes from the rounded m and v.
+    ``rates`` is (beta1, beta2, r epsilon, 1 - lr decay, r lr / (1 - beta1^t)), where r is the root
+    of 1 - beta2^t. Loshchilov and Hutter 2019, arXiv:1711.05101, Algorithm 2; w comes from the
+    rounded m and v, with root and quotient in float32.
     """
-    beta1, beta2, epsilon, keep, step_size, root_correction = rates
+    beta1, beta2, small, keep, step_size = rates
     w, m, v = (vector.astype(np.float64) for vector in training)
     scaled = scale * gradient.astype(np.float64)
     training[1][:] = narrow(beta1 * m + (1.0 - beta1) * scaled)
     training[2][:] = narrow(beta2 * v + (1.0 - beta2) * (scaled * scaled))
-    m, v = (vector.astype(np.float64) for vector in training[1:])
-    training[0][:] = narrow(keep * w - step_size * m / (np.sqrt(v) / root_correction + epsilon))
+    training[0][:] = narrow(keep * w - step_size * _step_along(training[1], training[2], small))

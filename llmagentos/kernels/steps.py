@@ -106,7 +106,8 @@ def adam_step(  # noqa: PLR0913 (keyword-only)
 
     ``m = beta1 m + (1 - beta1) delta``. There is no bias correction; the caller starts m at 0 and v
     at ``tau ** 2``. All are ``(d,)`` float32; m, v and w are computed in float64 and rounded once,
-    and w uses the rounded m and v. Inputs stay as they are; ``out`` is (m, v, w).
+    and w uses the rounded m and v, with ``m / (sqrt(v) + tau)`` in float32. Inputs stay as they
+    are; ``out`` is (m, v, w).
     Reddi et al. 2021, arXiv:2003.00295, Algorithm 2.
     """
     before = {"anchor": anchor, "m": m, "v": v, "delta": delta}

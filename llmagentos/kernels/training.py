@@ -24,10 +24,9 @@ class AdamW:
         """The rates of the step with that number, as the kernels take them; steps count from 1."""
         if step < 1:
             raise ValueError(f"step={step}; steps count from 1")
-        corrections = 1 - self.beta1**step, 1 - self.beta2**step
-        keep = 1 - self.lr * self.decay
-        size = self.lr / corrections[0]
-        return self.beta1, self.beta2, self.epsilon, keep, size, sqrt(corrections[1])
+        root = sqrt(1 - self.beta2**step)
+        keep, size = 1 - self.lr * self.decay, self.lr / (1 - self.beta1**step)
+        return self.beta1, self.beta2, root * self.epsilon, keep, root * size
 
 
 def clip_scale(squared_norm: float, clip: float) -> float:
@@ -53,8 +52,9 @@ def train_step(  # noqa: PLR0913 (keyword-only)
 
     All are ``(d,)`` float32. The gradient is left with ``mu * (weights - anchor)`` added; its scale
     to a norm of at most ``clip`` is taken within the step. m, v and the weights are computed in
-    float64 and rounded once each: what ``torch.optim.AdamW`` computes, to a few roundings of
-    float32. On a CUDA device this is two launches, and nothing waits for them.
+    float64, but for a root and a quotient in float32, and rounded once each: what
+    ``torch.optim.AdamW`` computes, to a few roundings of float32. On a CUDA device this is two
+    launches, and nothing waits for them.
     Loshchilov and Hutter 2019, arXiv:1711.05101, Algorithm 2.
     """
     if mu and anchor is None:

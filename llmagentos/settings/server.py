@@ -88,7 +88,8 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         require(self.lr is None or self.lr > 0, "server.lr", self.lr, "needs to be above 0")
-        for name in ("tau", "ridge", "residual_rank"):
+        require(self.tau >= 1e-18, "server.tau", self.tau, "needs to be at least 1e-18")
+        for name in ("ridge", "residual_rank"):
             value = getattr(self, name)
             require(value > 0, f"server.{name}", value, "needs to be above 0")
         require(self.buffer >= 1, "server.buffer", self.buffer, "needs at least 1")

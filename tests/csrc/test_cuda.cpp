@@ -84,7 +84,7 @@ void test_proximal(std::size_t size, std::mt19937& generator) {
 
 void test_train_step(std::size_t size, double mu, double clip, std::mt19937& generator) {
     State state(size, generator);
-    const AdamW rule{0.9, 0.999, 1e-8, 0.9999, 0.01, 0.03};
+    const AdamW rule{0.9, 0.999, 1e-9, 0.9999, 0.01};
     const OnDevice<RowStats> stats{std::vector<RowStats>(1)};
     const OnDevice<std::byte> workspace(std::vector<std::byte>(cuda::workspace_bytes(size, 1)));
     const auto anchor = random_floats(size, generator);
