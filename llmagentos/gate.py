@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from math import inf, isfinite, nan
+from math import inf, isclose, isfinite, nan
 from statistics import median
 
 import numpy as np
@@ -11,6 +11,7 @@ from llmagentos import kernels
 from llmagentos.codecs import Row, asked_codec, codec_of, in_place, read_all
 from llmagentos.errors import Refused
 from llmagentos.messages import Failure, Task, Update
+from llmagentos.rates import asked_step_weight
 
 log = logging.getLogger(__name__)
 
@@ -62,11 +63,12 @@ def _check_vectors(update: Update, task: Task, heaviest: float) -> float:
 
 
 def _check_steps(update: Update, task: Task) -> None:
-    """What an update that is divided by its steps counts for is at most the steps asked for."""
+    """An update that is divided by what its steps count for says what those of its task do."""
     if task.settings.get("normalised"):
-        counted, asked = update.metrics.get("step_weight", nan), task.settings["steps"]
-        if not 0 < counted <= asked:
-            raise Refused(f"its step_weight {counted:g} is not in (0, {asked}]")
+        counted = update.metrics.get("step_weight", nan)
+        asked = asked_step_weight(task.settings, task.round)
+        if not isclose(counted, asked, rel_tol=1e-6):
+            raise Refused(f"its step_weight is {counted:g}, that of its task is {asked:g}")
 
 
 def _squared_norm(name: str, row: Row) -> float:

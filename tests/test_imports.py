@@ -19,7 +19,7 @@ ROWS = [
     {"strategies", "gate", "identity", "journal", "memory", "lm", "publish", "report", "tasks"},
     {"answers"},
     {"messages", "progress", "records", "state"},
-    {"adapter", "codecs", "corpus", "kernels"},
+    {"adapter", "codecs", "corpus", "kernels", "rates"},
     {"settings", "packages", "folders", "layout", "scaled", "store"},
     {"collection", "fields", "files", "interrupts", "patience", "schema", "seeds", "yaml_text"},
     {"errors"},

@@ -9,8 +9,8 @@ import pytest
 from llmagentos.engines import CorrectingTrainer
 from llmagentos.layout import Vector
 from llmagentos.lm.cohort import CohortTrainer
-from llmagentos.lm.schedule import step_weight
 from llmagentos.messages import Task, Update
+from llmagentos.rates import step_weight
 from tests.lm_world import fit_task, trainer
 from tests.test_cohort import both, distance, one_by_one, tasks
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from llmagentos.lm.schedule import learning_rate, row_order
+from llmagentos.lm.schedule import row_order
+from llmagentos.rates import asked_step_weight, learning_rate
 from llmagentos.settings import LocalSettings
 
 
@@ -39,3 +40,11 @@ def test_the_warm_up_and_the_schedule_run_across_rounds() -> None:
 def test_rounds_beyond_the_horizon_stay_at_the_end_of_the_schedule() -> None:
     assert rates(1, 3, schedule="linear") == [1, 0.5, 0, 0, 0, 0]
     assert rates(1, 3) == [1] * 6
+
+
+def test_the_step_weight_that_is_asked_for_knows_schedule_round_and_pull() -> None:
+    asked = {"steps": 2, "lr": 0.5, "schedule": "linear", "horizon": 2, "unknown": None}
+    assert asked_step_weight(asked, 1) == 1.75
+    assert asked_step_weight(asked, 2) == 0.75
+    assert asked_step_weight({**asked, "mu": 1.0}, 1) == (1 - 0.75 * 0.5) + 0.75
+    assert asked_step_weight({"steps": 3}, 1) == 3

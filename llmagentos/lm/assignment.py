@@ -8,8 +8,9 @@ from llmagentos.corpus import Silo
 from llmagentos.errors import SettingError
 from llmagentos.layout import Layout, Vector
 from llmagentos.lm.batches import target_tokens
-from llmagentos.lm.schedule import Step, learning_rate, row_order, step_weight, steps_of_round
+from llmagentos.lm.schedule import Step, row_order, steps_of_round
 from llmagentos.messages import Task, Update, answer
+from llmagentos.rates import rates_of_round, step_weight
 from llmagentos.seeds import seed_of
 from llmagentos.settings import LocalSettings
 from llmagentos.settings.checks import require
@@ -40,9 +41,7 @@ class Assignment:
     @property
     def rates(self) -> list[float]:
         """The learning rates of the round's steps."""
-        round_, horizon = self.task.round, self.task.settings["horizon"]
-        steps = range(self.settings.steps)
-        return [learning_rate(self.settings, round_, step, horizon) for step in steps]
+        return rates_of_round(self.settings, self.task.round, self.task.settings["horizon"])
 
     def update(self, vectors: Mapping[str, Vector], losses: Sequence[float]) -> Update:
         """The answer: the change of the adapter, ``delta`` ``(d,)``, and the steps' losses.
