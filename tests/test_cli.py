@@ -77,6 +77,16 @@ WRONG = [
     (["--config", "feddyn", "--local.mu", "1"], "local.mu=1.0: .*set local.mu to 0"),
     (["--config", "feddyn", "--server.lr", "2"], "server.lr=2.0: .*has no learning rate"),
     (["--config", "scaffold", "--server.sampling", "weighted"], "server.sampling='weighted'"),
+    (["--config", "feddyn", "--privacy.clip", "1"], "privacy.clip=1.0: .*as they were before"),
+    (["--config", "scaffold", "--privacy.clip", "1"], "privacy.clip=1.0: .*control variates"),
+    (
+        ["--config", "feddyn", "--codec.name", "int8", "--codec.error_feedback", "false"],
+        "codec.error_feedback=False: .*'int8' loses a part for good; set it to true",
+    ),
+    (
+        ["--config", "scaffold", "--local.schedule", "cosine", "--schedule_rounds", "1"],
+        "rounds=.*is 0 after schedule_rounds=1; ask for no more",
+    ),
     (["--config", "fedbuff", "--server.fraction", "0.5"], "server.fraction=0.5: .*set it to 1"),
     (["--config", "fedasync", "--server.deadline_s", "9"], "server.deadline_s=9.0: .*leave it out"),
     (["--server.buffer", "0"], "server.buffer=0: needs at least 1"),

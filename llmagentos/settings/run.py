@@ -18,6 +18,7 @@ from llmagentos.settings.together import (
     check_codec,
     check_personal,
     check_privacy,
+    check_schedule,
     check_strategy,
     check_waiting,
     check_whole,
@@ -108,6 +109,7 @@ class RunSettings:
         check_codec(self.server, self.codec)
         horizon, threads = self.schedule_rounds, self.threads
         require(horizon is None or horizon >= 1, "schedule_rounds", horizon, "needs at least 1")
+        check_schedule(self.local, self.server.strategy, self.rounds, horizon or self.rounds)
         require(threads is None or threads >= 1, "threads", threads, "needs at least 1")
 
     @property

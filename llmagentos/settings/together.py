@@ -47,6 +47,16 @@ def check_strategy(server: ServerSettings, local: LocalSettings) -> None:
         require(server.lr in (None, 1), "server.lr", server.lr, remedy)
 
 
+def check_schedule(settings: LocalSettings, strategy: str, rounds: int, horizon: int) -> None:
+    """Raise ``SettingError`` where agents would divide by steps that count for nothing."""
+    remedy = (
+        f"server.strategy={strategy!r} counts steps by their learning rate, which is 0 after "
+        f"schedule_rounds={horizon}; ask for no more, or set local.schedule to constant"
+    )
+    counts = strategy not in OF_PLAIN_DESCENT or settings.schedule == "constant"
+    require(counts or rounds <= horizon, "rounds", rounds, remedy)
+
+
 def check_waiting(server: ServerSettings, engine: str) -> None:
     """Raise ``SettingError`` where agents answer one after the other, so that none is late."""
     remedy = "engine='in_process' asks one agent after the other; leave it out, or use processes"
@@ -77,10 +87,22 @@ def check_codec(server: ServerSettings, codec: CodecSettings) -> None:
     remedy = f"codec.name={codec.name!r} sends other places of every agent; use int8, or krum"
     compared = server.strategy in PLACE_BY_PLACE and codec.name == "top_k"
     require(not compared, "server.strategy", server.strategy, remedy)
+    forgets = codec.name != "fp32" and not codec.error_feedback
+    remedy = (
+        f"server.strategy={server.strategy!r} adds up what agents send and what they keep, of "
+        f"which codec.name={codec.name!r} loses a part for good; set it to true"
+    )
+    summed = server.strategy in CORRECTED and forgets
+    require(not summed, "codec.error_feedback", codec.error_feedback, remedy)
 
 
 def check_privacy(server: ServerSettings, privacy: PrivacySettings) -> None:
-    """Raise ``SettingError`` where more leaves an agent than the change that is clipped."""
-    remedy = "server.strategy='scaffold' sends control variates beside the change; leave it out"
-    plain = privacy.clip is None or server.strategy != "scaffold"
-    require(plain, "privacy.clip", privacy.clip, remedy)
+    """Raise ``SettingError`` where more than the change that is clipped leaves or is kept."""
+    remedies = {
+        "scaffold": "server.strategy='scaffold' sends control variates beside the change",
+        "feddyn": "server.strategy='feddyn' adds up the changes as they were before",
+    }
+    remedy = remedies.get(server.strategy, "")
+    require(
+        privacy.clip is None or not remedy, "privacy.clip", privacy.clip, f"{remedy}; leave it out"
+    )
