@@ -7,7 +7,7 @@ the bits of a run that never was.
 
 import json
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,15 @@ class Journal:
         except Damaged as error:
             raise JournalError(f"the state of round {round_} is lost: {error}") from error
         return restored(round_, Layout.from_json(layout), vectors)
+
+    def first_agents(self, agents: Iterable[str]) -> set[str]:
+        """Who took part when this was first asked, with the agents of that moment."""
+        with unbroken():
+            self._rows.execute(
+                "INSERT OR IGNORE INTO facts VALUES ('agents', ?)", (json.dumps(sorted(agents)),)
+            )
+        (text,) = self._rows.kept("SELECT value FROM facts WHERE name='agents'")
+        return set(self._rows.parsed(text))
 
     @contextmanager
     def together(self) -> Iterator[None]:

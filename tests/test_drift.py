@@ -8,11 +8,12 @@ import pytest
 
 from llmagentos.codecs import pack, unpack
 from llmagentos.engines import InProcessEngine
+from llmagentos.errors import JournalError
 from llmagentos.federation import run
 from llmagentos.memory import folder_name
 from llmagentos.strategies import Step, draw, fedavg, feddyn, fednova, scaffold
 from tests.crashing import final_bits, kills_survived
-from tests.quadratics import CURVATURE, ROSTER, Quadratic, agents, federation, first_state
+from tests.quadratics import CURVATURE, FIVE, ROSTER, Quadratic, agents, federation, first_state
 
 BEST = 0.8
 """Where the mean of the two quadratics is least; FedAvg ends at 0.604126."""
@@ -231,6 +232,27 @@ def test_fednova_of_equal_steps_is_fedavg_bit_for_bit(tmp_path):
         told = {"fit": {"steps": steps}, "rounds": 5}
         ours = course(tmp_path / f"nova{steps}", fednova(), **told)
         assert ours == course(tmp_path / f"avg{steps}", fedavg(), **told)
+
+
+@CORRECTED
+def test_none_may_leave_or_join_where_the_server_sums_up_what_agents_keep(
+    tmp_path, strategy, keeps
+):
+    def played(*names):
+        roster = dict.fromkeys(names, ROSTER["north"])
+        engine = InProcessEngine(agents(tmp_path, Quadratic(curvature=FIVE)), roster)
+        parts = federation(tmp_path, strategy=strategy, engine=engine, fit=TEN)
+        try:
+            return next(run(parts)).round
+        finally:
+            parts.journal.close()
+
+    assert played("east", "north", "south") == 1
+    with pytest.raises(JournalError, match=r"'south' joined or left since .*init_adapter"):
+        played("east", "north")
+    with pytest.raises(JournalError, match="'west' joined or left since"):
+        played("east", "north", "south", "west")
+    assert played("south", "east", "north") == 2
 
 
 def test_fednova_takes_the_step_of_equation_7(tmp_path):

@@ -67,6 +67,19 @@ def test_what_arrived_and_what_is_still_owed_is_all_that_was_meant(tmp_path, cod
     assert total + owed == pytest.approx(deltas.sum(axis=0, dtype=np.float64), abs=1e-5)
 
 
+@LOSSY
+def test_what_is_owed_makes_no_change_longer_than_the_task_lets_leave(tmp_path, codec):
+    memory, delta, sent = AgentMemory(tmp_path), np.full(SIZE, SIZE**-0.5, np.float32), 0
+    for round_ in range(1, 21):
+        task = task_of(codec, round_, receipt=round_ - 1 or None)
+        task = replace(task, settings={**task.settings, "privacy": {"clip": 1.0}})
+        arrived = decoded(codec, coded(answer(task, vectors={"delta": delta}), task, memory))
+        assert np.linalg.norm(arrived) < 1.02
+        sent = sent + arrived
+    owed = memory.recall(task_of(codec, 21, receipt=20))["delta"]
+    assert sent + owed == pytest.approx(20 * delta, abs=1e-4)
+
+
 def task_of(codec, round_, receipt, run="run", agent="north"):
     settings = {"codec": CODECS[codec]}
     layout = layout_of_size(SIZE)

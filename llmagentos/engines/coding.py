@@ -1,15 +1,18 @@
 """An agent's last step before it answers: its change in the codec that the task asks for."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from llmagentos import kernels
 from llmagentos.codecs import asked_codec, codec_of, encode_all, read_all
 from llmagentos.engines.engine import Trainer
+from llmagentos.engines.veiling import asked_privacy
 from llmagentos.engines.wrapping import fitted
+from llmagentos.layout import Vector
 from llmagentos.memory import AgentMemory, folder_name
 from llmagentos.messages import Task, Update
 from llmagentos.seeds import generator
@@ -39,8 +42,8 @@ def coded(update: Update, task: Task, memory: AgentMemory) -> Update:
 
     With error feedback a vector and what earlier rounds have lost of it, or of the same part of it,
     is encoded, and memory keeps the difference to what arrives: Seide et al. 2014, "1-bit SGD", and
-    Karimireddy et al. 2019, arXiv:1901.09847, Algorithm 2. Draws come from the task's seed, agent
-    and round.
+    Karimireddy et al. 2019, arXiv:1901.09847, Algorithm 2. A sum that is longer than the task lets
+    leave waits in part. Draws come from the task's seed, agent and round.
     """
     settings = asked_codec(task.settings)
     codec, draws = codec_of(settings), partial(_draws, task)
@@ -49,11 +52,19 @@ def coded(update: Update, task: Task, memory: AgentMemory) -> Update:
     with np.errstate(all="ignore"):
         owed, part = memory.recall(task), _part(task)
         wanted = {n: x + owed.get(n + part, np.float32(0)) for n, x in update.vectors.items()}
-        parts = encode_all(codec, wanted, draws)
+        parts = encode_all(codec, within_clip(wanted, task), draws)
         arrived = read_all(codec, parts, task.carried, task.values)
         lost = {n + part: x - np.asarray(arrived[n], np.float32) for n, x in wanted.items()}
         memory.keep(task, {**owed, **lost})
     return replace(update, vectors=parts)
+
+
+def within_clip(vectors: Mapping[str, Vector], task: Task) -> Mapping[str, Vector]:
+    """The vectors with a change as short as the task asks, unless noise has made it longer."""
+    asked = asked_privacy(task)
+    if asked.clip is None or asked.noise:
+        return vectors
+    return {**vectors, "delta": kernels.clipped(vectors["delta"], asked.clip).vector}
 
 
 def _part(task: Task) -> str:

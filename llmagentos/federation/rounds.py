@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from llmagentos import kernels
 from llmagentos.aggregation import product_error
-from llmagentos.errors import DivergedError
+from llmagentos.errors import DivergedError, JournalError
 from llmagentos.federation.asking import ask, dismiss, task_for
 from llmagentos.federation.counting import awaited, decide, weighted
 from llmagentos.federation.parts import Federation
@@ -31,6 +31,7 @@ def play_round(state: ServerState, parts: Federation) -> tuple[ServerState, Roun
     start = parts.clock()
     strategy, journal = parts.strategy, parts.journal
     parts.engine.renew()
+    check_agents(parts)
     rng = generator(parts.plan.seed, "cohort", state.round)
     tasks = [task_for(a, "fit", state, parts) for a in strategy.sample(parts.engine.roster, rng)]
     dismiss(tasks, journal.answers)
@@ -57,6 +58,20 @@ def play_round(state: ServerState, parts: Federation) -> tuple[ServerState, Roun
     )
     journal.close_round(advanced, asdict(report))
     return journal.state(), report
+
+
+def check_agents(parts: Federation) -> None:
+    """Raise ``JournalError`` when agents came or went whose part the server counts on for good."""
+    correction, now = parts.strategy.told.get("correction"), set(parts.engine.roster)
+    if correction is None:
+        return
+    changed = sorted(now ^ parts.journal.first_agents(now))
+    if changed:
+        raise JournalError(
+            f"{', '.join(map(repr, changed))} joined or left since {parts.journal.folder} began: "
+            f"{correction} corrects by what its first agents keep, all of them and no other; start "
+            "another run from the adapter of this one (init_adapter)"
+        )
 
 
 def check_finite(state: ServerState) -> None:
