@@ -127,11 +127,12 @@ class Journal:
         return None if text is None else list(self._rows.parsed(text))
 
     def decide(self, round_: int, members: Sequence[str]) -> None:
-        """Fix who counts in a round."""
-        with unbroken():
+        """Fix who counts in a round; what others made of it was evaluated for nothing."""
+        with self.together():
             self._rows.execute(
                 "UPDATE rounds SET members=? WHERE round=?", (json.dumps(members), round_)
             )
+            self._rows.execute("DELETE FROM answers WHERE round=? AND kind='evaluate'", (round_,))
 
     def close_round(self, state: ServerState, report: Mapping[str, Any]) -> None:
         """Close the open round with its report and open the next one with its state."""

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from llmagentos import asynchrony
@@ -125,6 +126,17 @@ def test_whoever_is_revoked_after_a_round_was_decided_is_decided_out_of_it(tmp_p
     (report,) = run(parts)
     assert sorted(report.weights) == parts.journal.members(1) == ["east", "south"]
     assert parts.journal.receipt("north", 2) is None
+
+
+def test_losses_are_of_the_adapter_that_is_left_when_an_agent_is_decided_out(tmp_path):
+    parts = federation(tmp_path, "fp32", rounds=1)
+    interrupt(parts, "close_round")
+    parts.journal.close()
+    parts = federation(tmp_path, "fp32", rounds=1)
+    parts.engine.roster = {name: ROSTER[name] for name in ("east", "south")}
+    (report,) = run(parts)
+    loss = float(np.square(parts.journal.state().adapter.vector).sum())
+    assert report.agents == {"east": loss, "south": loss}
 
 
 def test_nobody_left_is_said(tmp_path):

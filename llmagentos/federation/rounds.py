@@ -90,4 +90,5 @@ def measure(kind: Kind, state: ServerState, parts: Federation) -> dict[str, Mapp
         return {}
     ask([task_for(agent, kind, state, parts) for agent in parts.engine.roster], parts)
     answers = parts.journal.answers.admitted(state.round - 1, kind)
-    return {answer.update.agent: answer.update.metrics for answer in answers}
+    found = {answer.update.agent: answer.update.metrics for answer in answers}
+    return {agent: metrics for agent, metrics in found.items() if agent in parts.engine.roster}
