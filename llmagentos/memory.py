@@ -45,6 +45,11 @@ class AgentMemory:
             raise JournalError(f"{path} is of another run or layout; delete it to forget it")
         return vectors
 
+    def check(self, task: Task) -> None:
+        """Raise ``JournalError`` where ``recall`` would, before any work for the task begins."""
+        if not self.lost(task):
+            self.recall(task)
+
     def keep(self, task: Task, vectors: Mapping[str, Vector]) -> None:
         """Keep the vectors for the round of the task, and else only those of its receipt."""
         make_folder(self.folder)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from llmagentos.codecs import codec_of
-from llmagentos.engines import CodingTrainer, InProcessEngine, coded
+from llmagentos.engines import CodingTrainer, InProcessEngine, coded, with_memory
 from llmagentos.errors import JournalError
 from llmagentos.federation import run
 from llmagentos.journal import Journal
@@ -206,3 +206,37 @@ def test_evaluations_pass_through(tmp_path):
     task = Task("run", 1, "evaluate", "north", {"adapter": np.ones(3)}, layout_of_size(3), 0)
     engine.send(task)
     assert trainer.evaluate(task).metrics == {"loss": 3.0}
+
+
+class Together(Homing):
+    """All agents' updates come at once, as those of a cohort do."""
+
+    def fit(self, tasks):
+        yield [self.update(task) for task in tasks]
+
+
+@pytest.mark.parametrize(
+    ("folder", "told"),
+    [
+        (".", {"codec": CODECS["int8"]}),
+        ("personal", {"steps": 1, "codec": CODECS["fp32"], "personal": {"method": "ditto"}}),
+    ],
+    ids=["error feedback", "own adapter"],
+)
+def test_a_damaged_memory_is_the_error_of_its_agent_alone(tmp_path, folder, told):
+    layers = with_memory(Together(), tmp_path / "agents")
+
+    def played(rounds):
+        parts = federation(tmp_path, "fp32", rounds=rounds, settings={"fit": told, "evaluate": {}})
+        engine = InProcessEngine(layers, parts.engine.roster)
+        reports = list(run(replace(parts, engine=engine)))
+        parts.journal.close()
+        return reports
+
+    played(1)
+    path = tmp_path / "agents" / folder_name("north") / folder / "round-1.safetensors"
+    path.write_bytes(path.read_bytes()[:-3])
+    (report,) = played(2)
+    assert sorted(report.weights) == ["east", "south"]
+    assert list(report.refused) == ["north"]
+    assert f"{path} is damaged" in report.refused["north"]

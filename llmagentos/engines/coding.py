@@ -16,6 +16,7 @@ from llmagentos.layout import Vector
 from llmagentos.memory import AgentMemory, folder_name
 from llmagentos.messages import Task, Update
 from llmagentos.seeds import generator
+from llmagentos.settings import CodecSettings
 
 
 class CodingTrainer:
@@ -26,11 +27,22 @@ class CodingTrainer:
         self.folder = folder
 
     def fit(self, tasks: Sequence[Task]) -> Iterator[list[Update]]:
-        """The trainer's updates, as they come, in the codecs of their tasks."""
-        return fitted(self.trainer, tasks, lambda task: task, self._coded)
+        """The trainer's updates, as they come, in the codecs of their tasks.
+
+        An agent whose memory is damaged is an error once those before it have their updates.
+        """
+        return fitted(self.trainer, tasks, self._ready, self._coded)
+
+    def _ready(self, task: Task) -> Task:
+        if has_feedback(asked_codec(task.settings)):
+            self._memory(task).check(task)
+        return task
 
     def _coded(self, update: Update, task: Task) -> Update:
-        return coded(update, task, AgentMemory(self.folder / folder_name(task.agent)))
+        return coded(update, task, self._memory(task))
+
+    def _memory(self, task: Task) -> AgentMemory:
+        return AgentMemory(self.folder / folder_name(task.agent))
 
     def evaluate(self, task: Task) -> Update:
         """The trainer's metrics."""
@@ -47,7 +59,7 @@ def coded(update: Update, task: Task, memory: AgentMemory) -> Update:
     """
     settings = asked_codec(task.settings)
     codec, draws = codec_of(settings), partial(_draws, task)
-    if not (codec.lossy and settings.error_feedback):
+    if not has_feedback(settings):
         return replace(update, vectors=encode_all(codec, update.vectors, draws))
     with np.errstate(all="ignore"):
         owed, part = memory.recall(task), _part(task)
@@ -57,6 +69,11 @@ def coded(update: Update, task: Task, memory: AgentMemory) -> Update:
         lost = {n + part: x - np.asarray(arrived[n], np.float32) for n, x in wanted.items()}
         memory.keep(task, {**owed, **lost})
     return replace(update, vectors=parts)
+
+
+def has_feedback(settings: CodecSettings) -> bool:
+    """Whether what a codec loses in a round is sent in a later one."""
+    return codec_of(settings).lossy and settings.error_feedback
 
 
 def within_clip(vectors: Mapping[str, Vector], task: Task) -> Mapping[str, Vector]:

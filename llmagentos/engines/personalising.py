@@ -9,6 +9,7 @@ import numpy as np
 
 from llmagentos.engines.engine import Trainer
 from llmagentos.engines.personal import first_own, training_own, with_own
+from llmagentos.engines.wrapping import fitted
 from llmagentos.layout import Vector
 from llmagentos.memory import AgentMemory, folder_name
 from llmagentos.messages import Task, Update
@@ -29,11 +30,19 @@ class PersonalisingTrainer:
         self.folder = folder
 
     def fit(self, tasks: Sequence[Task]) -> Iterator[Sequence[Update]]:
-        """The trainer's updates as they are; the agents' own adapters are kept before."""
+        """The trainer's updates as they are; the agents' own adapters are kept before.
+
+        An agent whose own adapter is damaged is an error once those before it have their updates.
+        """
         asked = {task.agent: task for task in tasks}
-        for updates in self.trainer.fit(tasks):
+        for updates in fitted(self.trainer, tasks, self._ready, lambda update, _: update):
             self._train_own([asked[update.agent] for update in updates])
             yield updates
+
+    def _ready(self, task: Task) -> Task:
+        if _wanted(task):
+            self._memory(task).check(task)
+        return task
 
     def evaluate(self, task: Task) -> Update:
         """The shared adapter's metrics, and from an agent's first round on its own one's too.
