@@ -93,12 +93,31 @@ def test_a_big_body_arrives_whole_both_ways(carrier):
     assert one(carrier, "north", b"echo") == bytes(range(256)) * (BIG // 256)
 
 
-def test_many_small_bodies_are_all_answered(carrier):
+def test_of_many_bodies_the_last_is_answered(carrier):
     bodies = [b"body %d" % number for number in range(8)]
     for body in bodies:
         carrier.send("north", body)
-    answers = {answer for _, answer in heard(carrier, len(bodies))}
-    assert answers == {b"north " + digest(body) for body in bodies}
+    answers = set()
+    while parcels := carrier.poll(120):
+        answers |= set(parcels)
+    possible = [("north", b"north " + digest(body)) for body in bodies]
+    assert possible[-1] in answers <= set(possible)
+
+
+@pytest.mark.parametrize("name", ["processes", "ray"])
+def test_an_agent_at_work_gets_the_newest_of_what_has_come_meanwhile(name, tmp_path):
+    pytest.importorskip(PACKAGES[name])
+    carrier = CARRIERS[name](tmp_path)
+    try:
+        for body in (b"first", b"second", b"third"):
+            carrier.send("north", body)
+        answers = [*carrier.poll(120), *carrier.poll(120)]
+        assert [answer for _, answer in answers] == [
+            b"north " + digest(body) for body in (b"first", b"third")
+        ]
+        assert carrier.poll(0.1) == []
+    finally:
+        carrier.close()
 
 
 def test_a_repeated_body_is_answered_again(carrier):

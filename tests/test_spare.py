@@ -46,6 +46,7 @@ def test_a_round_is_as_fast_as_the_agents_that_it_waits_for(tmp_path):
     for report in reports:
         assert sorted(report.weights) == QUICK
         assert report.refused == {"west": "no answer before 4 others"}
+        assert sorted(report.agents) == QUICK
 
 
 def test_who_was_spared_leaves_no_trace_when_the_answer_comes(tmp_path, caplog):
@@ -82,7 +83,10 @@ def test_a_killed_round_closes_with_whom_it_had_waited_for(tmp_path, point):
     first, second = run(paced(tmp_path / "parted", rounds=2, seconds=reverse))
     assert sorted(first.weights) == QUICK
     assert "west" in second.weights
-    assert first.agents == whole.journal.reports()[0]["agents"]
+    before = whole.journal.reports()[0]["agents"]
+    both = first.agents.keys() & before.keys()
+    assert len(both) >= 3
+    assert all(first.agents[agent] == before[agent] for agent in both)
 
 
 def test_a_round_that_was_decided_closes_without_whom_a_resume_asks_besides(tmp_path):

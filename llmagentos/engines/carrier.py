@@ -12,7 +12,10 @@ class Parcel(NamedTuple):
 
 
 class Carrier(Protocol):
-    """Delivers at least once while the agent can be reached; what comes back may repeat."""
+    """Delivers at least once while the agent can be reached; what comes back may repeat.
+
+    A body that still waits may give way to a newer one for the same agent.
+    """
 
     def send(self, agent: str, body: bytes) -> None:
         """Pass the bytes to an agent; never blocks for long."""

@@ -11,14 +11,16 @@ from llmagentos.messages import Roster, Task
 class PacedEngine:
     """Passes on what another engine carries, in the order in which agents of given speeds finish.
 
-    ``fit_s`` is how many seconds of ``clock`` an agent trains; evaluations take none. Nobody
-    waits in truth. Of those that finish at the same time the one that began first comes first.
+    ``fit_s`` is how many seconds of ``clock`` an agent trains; evaluations take none, but begin
+    when it is free. Nobody waits in truth. Of those that finish at the same time the one that was
+    asked first comes first.
     """
 
     def __init__(self, engine: Engine, fit_s: Mapping[str, float]) -> None:
         self.engine = engine
         self.fit_s = fit_s
         self._now = 0.0
+        self._free: dict[str, float] = {}
         self._finish: list[tuple[float, int, Task]] = []
         self._numbers = count()
 
@@ -36,9 +38,10 @@ class PacedEngine:
         return self._now
 
     def send(self, task: Task) -> None:
-        """The agent begins at once."""
-        takes = self.fit_s[task.agent] if task.kind == "fit" else 0.0
-        heapq.heappush(self._finish, (self._now + takes, next(self._numbers), task))
+        """The agent begins when it has finished what it was asked before."""
+        begin = max(self._now, self._free.get(task.agent, 0.0))
+        self._free[task.agent] = begin + (self.fit_s[task.agent] if task.kind == "fit" else 0.0)
+        heapq.heappush(self._finish, (self._free[task.agent], next(self._numbers), task))
 
     def poll(self, timeout_s: float | None = None) -> list[Reply]:
         """The answer of whoever is ready first."""

@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import signal
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from math import inf
 from multiprocessing.connection import Connection, wait
@@ -30,7 +29,7 @@ class ProcessCarrier:
         self._homes = {agent: Home(make, agent) for agent in agents}
 
     def send(self, agent: str, body: bytes) -> None:
-        """Queue a body; its turn comes when the agent has answered those before it."""
+        """Queue a body; its turn comes when the agent has answered what it works on."""
         self._homes[agent].queue(body)
 
     def poll(self, timeout_s: float | None = None) -> list[Parcel]:
@@ -54,11 +53,11 @@ class ProcessCarrier:
 
 
 class Home:
-    """One agent's process, and the bodies that it has not answered; the first is its work."""
+    """One agent's process, its work, and the newest body that waits for it."""
 
     def __init__(self, make: Callable[[str], Answer], agent: str) -> None:
         self.make, self.agent = make, agent
-        self.awaited: deque[bytes] = deque()
+        self.awaited: list[bytes] = []
         self.deaths = 0
         self.start()
 
@@ -73,9 +72,10 @@ class Home:
         theirs.close()
 
     def queue(self, body: bytes) -> None:
-        """Hand a body over, or keep it until the process has answered those before it."""
-        self.awaited.append(body)
-        if self.ready and len(self.awaited) == 1:
+        """Hand a body over, or keep it, in place of another that waits, until its turn comes."""
+        idle = not self.awaited
+        self.awaited = [*self.awaited[:1], body]
+        if self.ready and idle:
             self.hand_over()
 
     def hand_over(self) -> None:
@@ -100,7 +100,7 @@ class Home:
 
     def answered(self, body: bytes) -> Parcel:
         """The answer to the first body, which is no longer awaited."""
-        self.awaited.popleft()
+        del self.awaited[0]
         self.deaths = 0
         return Parcel(self.agent, body)
 

@@ -48,17 +48,27 @@ class RayCarrier:
         )
         self._actors = {agent: actor.remote(make, agent) for agent in agents}
         self._awaited: dict[Any, str] = {}
+        self._next: dict[str, bytes] = {}
 
     def send(self, agent: str, body: bytes) -> None:
-        """Queue a body for an agent's actor."""
-        self._awaited[self._actors[agent].answer.remote(body)] = agent
+        """Hand a body to an agent's actor; one at work gets the newest when it has answered."""
+        if agent in self._awaited.values():
+            self._next[agent] = body
+        else:
+            self._awaited[self._actors[agent].answer.remote(body)] = agent
 
     def poll(self, timeout_s: float | None = None) -> list[Parcel]:
         """An answer that has come in; none, at once, where none is awaited."""
         if not self._awaited:
             return []
         ready, _ = ray.wait(list(self._awaited), num_returns=1, timeout=timeout_s)
-        return [Parcel(self._awaited.pop(answer), fetched(answer)) for answer in ready]
+        return [self._answered(answer) for answer in ready]
+
+    def _answered(self, answer: Any) -> Parcel:
+        agent = self._awaited.pop(answer)
+        if agent in self._next:
+            self.send(agent, self._next.pop(agent))
+        return Parcel(agent, fetched(answer))
 
     def close(self) -> None:
         """End the actors, and the Ray that was started for them."""

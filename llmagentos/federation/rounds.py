@@ -85,10 +85,14 @@ def check_finite(state: ServerState) -> None:
 
 
 def measure(kind: Kind, state: ServerState, parts: Federation) -> dict[str, Mapping[str, float]]:
-    """Held-out metrics of a state's adapter by agent; none when the plan has no such task."""
+    """Held-out metrics of a state's adapter by agent; none when the plan has no such task.
+
+    Within a round they are those of as many agents as it waits for: the others may still train.
+    """
     if kind not in parts.plan.settings:
         return {}
-    ask([task_for(agent, kind, state, parts) for agent in parts.engine.roster], parts)
+    tasks = [task_for(agent, kind, state, parts) for agent in parts.engine.roster]
+    ask(tasks, parts, awaited(len(tasks), parts) if kind == "evaluate" else None)
     answers = parts.journal.answers.admitted(state.round - 1, kind)
     found = {answer.update.agent: answer.update.metrics for answer in answers}
     return {agent: metrics for agent, metrics in found.items() if agent in parts.engine.roster}
