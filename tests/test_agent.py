@@ -91,6 +91,17 @@ def test_a_task_within_the_limits_is_answered(north):
         ({"settings": {"steps": -1}}, "local.steps=-1: needs at least 1"),
         ({"kind": "measure", "settings": {"rows": 1}}, "held_out=1: I agreed to 2 or more"),
         ({"kind": "measure", "settings": {"rows": "all"}}, "held_out='all': I agreed to 2 or more"),
+        ({"settings": {"aggregation": "fedsa"}}, "sent='both': aggregation='fedsa' has 'A'"),
+        (
+            {"settings": {"aggregation": "ffa", "sent": "B"}},
+            "trained='both': aggregation='ffa' has",
+        ),
+        (
+            {"settings": {"aggregation": "fedsa", "sent": "A", "beside": ["control"]}},
+            "beside=['control']: of the adapter only A leaves",
+        ),
+        ({"vectors": {"residual": np.ones(8, np.float32)}}, "vector 'residual': I know adapter"),
+        ({"vectors": {"linear": np.ones(8, np.float32)}}, "vector 'linear': I know adapter"),
         ({"agent": "south"}, "the task is for 'south', I am 'north'"),
     ],
 )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any, get_args, get_type_hints
 
-from llmagentos.aggregation import chapters, rank_of
+from llmagentos.aggregation import METHODS, chapters, rank_of
 from llmagentos.codecs import asked_codec
 from llmagentos.engines.veiling import asked_privacy
 from llmagentos.errors import Refused
@@ -60,12 +60,20 @@ def check_limits(task: Task, limits: Limits, examples: int) -> None:
     """Raise ``Refused``, naming the limit, for a task beyond it; ``examples`` are training rows."""
     if task.kind not in limits.kinds:
         raise Refused(f"kind={task.kind!r}: I agreed to {', '.join(limits.kinds)}")
+    _check_vectors(task)
     _most("rounds", task.round, limits.rounds)
     _most("residual_rank", _rank_beside(task), limits.residual_rank)
     if task.kind == "fit":
         _check_fit(task, limits, examples)
     else:
         _least("held_out", task.settings.get("rows"), limits.held_out)
+
+
+def _check_vectors(task: Task) -> None:
+    """No vector comes that these limits do not count: some names mean more inside an agent."""
+    strange = task.vectors.keys() - chapters(task.vectors) - {"adapter", "control"}
+    if strange:
+        raise Refused(f"vector {min(strange)!r}: I know adapter, control and residual.<round>")
 
 
 def _rank_beside(task: Task) -> int:
@@ -83,7 +91,21 @@ def _check_fit(task: Task, limits: Limits, examples: int) -> None:
     _among("codecs", asked_codec(task.settings).name, limits.codecs)
     _among("strategies", _asked(task, "strategy"), limits.strategies)
     _among("aggregations", _asked(task, "aggregation"), limits.aggregations)
+    _check_parts(task)
     _check_privacy(asked_privacy(task), limits)
+
+
+def _check_parts(task: Task) -> None:
+    """What is trained and what leaves are the parts that the task's aggregation has."""
+    asked = task.settings
+    method = METHODS[asked["aggregation"]]
+    parts = {"trained": method.trained_in(task.round), "sent": method.sent_in(task.round)}
+    for name, part in parts.items():
+        said = asked.get(name, "both")
+        if said != part:
+            raise Refused(f"{name}={said!r}: aggregation={asked['aggregation']!r} has {part!r}")
+    if parts["sent"] != "both" and asked.get("beside"):
+        raise Refused(f"beside={asked['beside']!r}: of the adapter only {parts['sent']} leaves")
 
 
 def _check_privacy(asked: PrivacySettings, limits: Limits) -> None:
