@@ -223,6 +223,19 @@ def test_text_that_is_there_twice_is_in_one_example_and_told_between_agents(tmp_
     assert "corpus.agents: 2 rows are in the text of several agents" in caplog.text
 
 
+@pytest.mark.parametrize("by", ["field", "iid", "dirichlet", "quantity"])
+def test_text_of_one_corpus_that_several_agents_get_is_told(tmp_path, caplog, by):
+    rows = [row | {"site": site} for site in ("north", "south") for row in PAIRS]
+    file = _jsonl(tmp_path / "x.jsonl", rows)
+    partition = PartitionSettings(by, column="site", agents=2, alpha=5.0)
+    silos = read_silos(CorpusSettings(file, partition=partition), 0)
+    dealt = [example for examples in silos.values() for example in examples]
+    shared = len(dealt) - len(set(dealt))
+    assert shared == (6 if by == "field" else 0)
+    told = "corpus.partition: 6 rows are in the text of several agents"
+    assert (told in caplog.text) == (by == "field")
+
+
 def test_a_long_field_is_read_whole(tmp_path):
     file = _write(tmp_path / "x.csv", f"text\n{'a' * 200_000}\n")
     assert _pairs(file) == [("", "a" * 200_000)]

@@ -1,6 +1,7 @@
 """One corpus dealt out to agents: nothing lost, nothing twice, the same every time."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,10 @@ from llmagentos.settings import CorpusSettings, PartitionSettings
 
 GROUPS = ("red", "green", "blue")
 EXAMPLES = [Example(f"q{i}", "a", group=GROUPS[i % 3]) for i in range(200)]
+
+
+def _texts(rows):
+    return [(row.prompt, row.group) for row in rows]
 
 
 def _sizes(silos):
@@ -35,6 +40,15 @@ def test_every_example_goes_to_exactly_one_agent(by, agents, alpha, seed):
     assert set(dealt) == set(EXAMPLES)
     assert min(map(len, silos.values())) >= 2
     assert list(silos) == sorted(silos)
+
+
+@pytest.mark.parametrize("by", ["iid", "dirichlet", "quantity"])
+def test_repeated_rows_are_dealt_out_once_as_the_first_of_them(by):
+    partition = PartitionSettings(by, agents=5, alpha=5.0)
+    elsewhere = [replace(example, group="blue") for example in EXAMPLES]
+    repeated = deal([*EXAMPLES, *elsewhere, *EXAMPLES[:7]], partition, (), 3)
+    once = deal(EXAMPLES, partition, (), 3)
+    assert list(map(_texts, repeated.values())) == list(map(_texts, once.values()))
 
 
 @pytest.mark.parametrize("by", ["iid", "dirichlet", "quantity"])
@@ -117,13 +131,16 @@ def test_named_values_limit_the_other_partitions():
     [
         (PartitionSettings(groups=["gren"]), "no row has 'gren'; did you mean 'green'?"),
         (PartitionSettings(agents=4), "the field has 3 values (green, red, blue); set"),
-        (PartitionSettings("iid", agents=101), "200 rows are too few; every agent needs 2"),
+        (
+            PartitionSettings("iid", agents=101),
+            "200 rows are too few; every agent needs 2, and rep",
+        ),
         (PartitionSettings("dirichlet", agents=50, alpha=0.01), "raise alpha or ask for fewer"),
     ],
 )
 def test_a_partition_that_cannot_be_is_told(partition, message):
     with pytest.raises(CorpusError) as caught:
-        deal(EXAMPLES, partition, (), 0)
+        deal(EXAMPLES * 2, partition, (), 0)
     assert message in str(caught.value)
 
 

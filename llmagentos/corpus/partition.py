@@ -21,8 +21,10 @@ DRAWS = 1000
 def deal(
     examples: Sequence[Example], settings: PartitionSettings, own: Sequence[str], seed: int
 ) -> dict[str, list[Example]]:
-    """Agent name to its examples; no example goes to two agents.
+    """Agent name to its examples; no row goes to two agents.
 
+    By a field, rows of equal text in two groups stay in both. Else repeated examples count once,
+    as the first of them, so that nobody holds out what another trains on.
     ``own`` names the groups that a corpus offers first where the settings name none.
     """
     if settings.groups:
@@ -30,10 +32,11 @@ def deal(
         examples = [example for example in examples if example.group in settings.groups]
     if settings.by == "field":
         return _by_field(examples, settings, own)
+    examples = list(dict.fromkeys(examples))
     if len(examples) < LEAST_ROWS * settings.agents:
         raise CorpusError(
             f"corpus.partition.agents={settings.agents}: {len(examples)} rows are too few; "
-            f"every agent needs {LEAST_ROWS}"
+            f"every agent needs {LEAST_ROWS}, and repeated ones count once"
         )
     shares = _shares(examples, settings, generator(seed, "partition", settings.by))
     digits = len(str(settings.agents))

@@ -36,19 +36,19 @@ def read_silos(settings: CorpusSettings, seed: int) -> dict[str, list[Example]]:
     for name, examples in distinct.items():
         remedy = f"give it more text; of its {len(silos[name])} rows, repeated ones count once"
         _need_rows(name, len(examples), remedy)
-    if settings.agents:
-        _tell_shared(distinct)
+    _tell_shared(distinct, "corpus.agents" if settings.agents else "corpus.partition")
     return distinct
 
 
-def _tell_shared(silos: Mapping[str, Sequence[Example]]) -> None:
+def _tell_shared(silos: Mapping[str, Sequence[Example]], setting: str) -> None:
     """Log how many examples several agents have, since that makes held-out losses look low."""
     owners = Counter(example for examples in silos.values() for example in examples)
     shared = sum(count > 1 for count in owners.values())
     if shared:
         log.warning(
-            "corpus.agents: %d rows are in the text of several agents; what one of them holds out "
-            "another may train on, so held-out losses will look too low",
+            "%s: %d rows are in the text of several agents; what one of them holds out another may "
+            "train on, so held-out losses will look too low",
+            setting,
             shared,
         )
 
