@@ -205,6 +205,10 @@ def test_packing_prompts_and_responses_is_refused():
         tokenize_silos(SILOS, PLAIN, _settings(packing=True), 0)
 
 
+def _contents(rows):
+    return {row.content for row in rows}
+
+
 def test_silos_are_split_without_overlap_and_the_same_every_time():
     silos = tokenize_silos(SILOS, CHATTY, _settings(held_out=0.2), 7)
     assert [(silo.name, len(silo.train), len(silo.held_out)) for silo in silos] == [
@@ -224,6 +228,34 @@ def test_a_repeated_example_is_never_both_learnt_and_held_out():
     train, held_out = split(examples, "ward", _settings(), 0)
     assert len(train) == len(held_out) == 1
     assert train != held_out
+
+
+def test_rows_that_are_the_same_once_cut_are_never_both_learnt_and_held_out():
+    long = [Example("", f"{'The bank lends money. ' * 9}{i}") for i in range(20)]
+    short = [Example("", f"{i} euros") for i in range(20)]
+    chosen = _settings(max_tokens=16, held_out=0.5)
+    train, held_out = split(long + short, "bank", chosen, 0)
+    (silo,) = tokenize_silos({"bank": long + short}, PLAIN, chosen, 0)
+    assert not _contents(silo.train) & _contents(silo.held_out)
+    assert silo.dropped == len(set(train) & set(long)) > 0
+    assert silo.cut == len(set(held_out) & set(long)) > 0
+    assert len(silo.train) == len(set(train) & set(short))
+    assert len(silo.held_out) == 20
+
+
+def test_packed_rows_that_are_the_same_are_never_both_learnt_and_held_out():
+    examples = [Example("", f"{i}{'1' * 100}") for i in range(20)]
+    (silo,) = tokenize_silos({"bank": examples}, PLAIN, _settings(packing=True, max_tokens=8), 0)
+    assert not _contents(silo.train) & _contents(silo.held_out)
+    assert silo.dropped > 0
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_an_agent_whose_rows_are_all_the_same_once_cut_is_named(packing):
+    examples = [Example("", "1" * (8 * pieces - 1)) for pieces in range(2, 9)]
+    chosen = _settings(max_tokens=8, packing=packing)
+    with pytest.raises(CorpusError, match=r"'bank' has 1 usable rows.*raise corpus.max_tokens=8"):
+        tokenize_silos({"bank": examples}, PLAIN, chosen, 0)
 
 
 def test_the_sample_is_the_first_held_out_row():

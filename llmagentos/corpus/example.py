@@ -41,6 +41,11 @@ class Row:
         self.ids.flags.writeable = False
         self.learn.flags.writeable = False
 
+    @property
+    def content(self) -> tuple[bytes, bytes]:
+        """The same for rows with the same tokens and targets."""
+        return self.ids.tobytes(), self.learn.tobytes()
+
 
 @dataclass(frozen=True)
 class Silo:
@@ -52,6 +57,7 @@ class Silo:
     sample: Example
     """The first held-out example."""
     dropped: int = 0
-    """Examples left out because their whole answer lies behind ``max_tokens``."""
+    """Rows left out: their answer lies behind ``max_tokens``, or up to there a held-out row is the
+    same."""
     cut: int = 0
     """Rows whose end lies behind ``max_tokens``."""

@@ -2,13 +2,13 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmagentos.corpus.columns import read_examples
-from llmagentos.corpus.example import Example, Row, Silo
+from llmagentos.corpus.example import Example, Silo
 from llmagentos.corpus.files import HUB
 from llmagentos.corpus.named import NAMED
 from llmagentos.corpus.partition import LEAST_ROWS, deal
@@ -113,27 +113,46 @@ def _silo(
 ) -> Silo:
     train, held_out = split(examples, name, settings, seed)
     if settings.packing:
-        packed = [tuple(pack(part, tokenizer, settings)) for part in (train, held_out)]
-        return Silo(name, packed[0], packed[1], held_out[0])
-    rows = {example: to_row(example, tokenizer, settings) for example in (*train, *held_out)}
-    kept = [example for example in held_out if rows[example][0] is not None]
-    remedy = f"raise corpus.max_tokens={settings.max_tokens}, behind which its answers begin"
-    _need_rows(name, min(1, len(kept)) + min(1, len(_rows(train, rows))), remedy)
+        return _packed_silo(name, (train, held_out), tokenizer, settings)
+    made = {example: to_row(example, tokenizer, settings) for example in (*train, *held_out)}
+    rows = {example: row for example, (row, _) in made.items() if row is not None}
+    read = [example for example in held_out if example in rows]
+    held = {rows[example].content for example in read}
+    learnt = [example for example in train if example in rows and rows[example].content not in held]
+    _need_both(name, learnt, read, settings)
     return Silo(
         name,
-        train=_rows(train, rows),
-        held_out=_rows(kept, rows),
-        sample=kept[0],
-        dropped=sum(row is None for row, _ in rows.values()),
-        cut=sum(cut for row, cut in rows.values() if row is not None),
+        train=tuple(rows[example] for example in learnt),
+        held_out=tuple(rows[example] for example in read),
+        sample=read[0],
+        dropped=len(made) - len(learnt) - len(read),
+        cut=sum(made[example][1] for example in (*learnt, *read)),
     )
 
 
-def _rows(
-    examples: Iterable[Example], rows: Mapping[Example, tuple[Row | None, bool]]
-) -> tuple[Row, ...]:
-    found = (rows[example][0] for example in examples)
-    return tuple(row for row in found if row is not None)
+def _packed_silo(
+    name: str,
+    parts: tuple[Sequence[Example], Sequence[Example]],
+    tokenizer: "PreTrainedTokenizerBase",
+    settings: CorpusSettings,
+) -> Silo:
+    train, held_out = (pack(part, tokenizer, settings) for part in parts)
+    held = {row.content for row in held_out}
+    learnt = [row for row in train if row.content not in held]
+    _need_both(name, learnt, held_out, settings)
+    dropped = len(train) - len(learnt)
+    return Silo(name, tuple(learnt), tuple(held_out), parts[1][0], dropped)
+
+
+def _need_both(
+    name: str, train: Sequence[object], held_out: Sequence[object], settings: CorpusSettings
+) -> None:
+    """Raise ``CorpusError`` for an agent that has nothing to train on, or nothing held out."""
+    remedy = (
+        f"raise corpus.max_tokens={settings.max_tokens}, or give it more text; answers that begin "
+        "behind it do not count, nor do rows that are the same as a held-out one up to it"
+    )
+    _need_rows(name, min(1, len(train)) + min(1, len(held_out)), remedy)
 
 
 def _need_rows(name: str, count: int, remedy: str) -> None:
