@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmagentos.corpus import scrub as module
-from llmagentos.corpus.scrub import scrub
+from llmagentos.corpus.scrub import FORMS, scrub
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,8 @@ from llmagentos.corpus.scrub import scrub
     [
         ("ana.lopez+ward3@klinik-sued.example.org", "[mail]"),
         ("O'Brien@mail.example", "O'[mail]"),
+        ("ana@example.org+bo.b@example.org", "[mail]"),
+        ("ana@example.org..b@example.org", "[mail]"),
         ("DE89 3704 0044 0532 0130 00", "[iban]"),
         ("GB29NWBK60161331926819", "[iban]"),
         ("NO9386011117947", "[iban]"),
@@ -52,7 +54,24 @@ def test_plain_numbers_are_left_alone(text):
     assert scrub(text) == text
 
 
-@given(st.text(max_size=60))
+@pytest.mark.parametrize(
+    ("mark", "run"),
+    [("[mail]", "a.b+c-d@e.de"), ("[iban]", "GB29NWBK60161331926819"), ("[number]", "4711081512")],
+)
+def test_a_form_begins_where_its_run_begins_or_not_at_all(mark, run):
+    letters = run.partition("@")[0]
+    assert FORMS[mark].match(run)
+    assert not any(FORMS[mark].match(run, place) for place in range(1, len(letters)))
+
+
+@pytest.mark.parametrize("piece", ["a", "a.", "A1", "1a", "é-", "1 a "])
+def test_a_million_letters_without_an_end_are_read_in_one_go(piece):
+    """From every letter to the end of the run these would be hours."""
+    text = piece * (1_000_000 // len(piece))
+    assert scrub(text) == text
+
+
+@given(st.text(max_size=60) | st.text("a1@.+- ", max_size=30))
 def test_a_scrubbed_text_has_nothing_left_to_scrub(text):
     assert scrub(scrub(text)) == scrub(text)
 

@@ -8,7 +8,7 @@ packages of patterns know few forms but American ones; so these are our own, and
 import re
 
 PATTERNS = {
-    "[mail]": r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+",
+    "[mail]": r"(?<![\w.+-])(?:[\w.+-]+@[\w-]+(?:\.[\w-]+)+)+",
     "[iban]": r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b",
     "[date]": (
         r"\b(?:\d{4}[-/.](?:0?[1-9]|1[0-2])[-/.](?:0?[1-9]|[12]\d|3[01])"
@@ -23,7 +23,9 @@ PATTERNS = {
 """What stands in place of an identifier, and its form; tried in this order.
 
 ``[date]`` takes any whole date, since a date of birth looks like others. ``[number]`` is a card,
-account, record or case: eight digits and more in groups, or six in a row.
+account, record or case: eight digits and more in groups, or six in a row. No form begins inside a
+run of its own letters, which would read a long run again from every letter; so addresses that are
+joined, as by ``+``, are one ``[mail]``.
 """
 
 FORMS = {mark: re.compile(form) for mark, form in PATTERNS.items()}
