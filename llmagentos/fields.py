@@ -24,6 +24,11 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= LONGEST_TEXT and value.isprintable()
 
 
+def is_name(value: Any) -> bool:
+    """Whether it can be what an agent is called: text that is not blank."""
+    return is_text(value) and bool(value.strip())
+
+
 def one_line(text: str) -> str:
     """The text as ``is_text`` wants it: a blank for white space, ? for what cannot be printed."""
     letters = " ".join(text.split())[:LONGEST_TEXT]

@@ -68,7 +68,7 @@ WRONG = [
     (["--config", "nowhere.yaml"], "--config='nowhere.yaml': no such file"),
     (["--config", "/nowhere/smoke.yaml"], "--config='/nowhere/smoke.yaml': no such file"),
     (["--config", "smoke", "--seed", "1", "--config", "smoke"], "--config after --seed would"),
-    (["--corpus.agents", "{1: a.txt}"], "corpus.agents=1: a name is text; put it in quotes"),
+    (["--corpus.agents", "{1: a.txt}"], "corpus.agents=1: a name is text that can be printed; put"),
     (["--schedule_rounds", "0"], "schedule_rounds=0: needs at least 1"),
     (["--seed", "1", "--config", "smoke"], "--config after --seed would undo it"),
     (["--server.strategy", "scaffold"], "local.optimizer='adamw': .*set local.optimizer to sgd"),

@@ -236,6 +236,28 @@ def test_text_of_one_corpus_that_several_agents_get_is_told(tmp_path, caplog, by
     assert (told in caplog.text) == (by == "field")
 
 
+@pytest.mark.parametrize("name", ["Z\u00fcrich\u00a0Nord", "north\n", " ", "n" * 5000])
+def test_a_value_that_cannot_name_an_agent_is_told(tmp_path, name):
+    rows = [row | {"site": site} for site in (name, "south") for row in PAIRS]
+    file = _jsonl(tmp_path / "x.jsonl", rows)
+    by_site = PartitionSettings(column="site", agents=2)
+    with pytest.raises(CorpusError) as caught:
+        read_silos(CorpusSettings(file, partition=by_site), 0)
+    assert f"corpus.partition.column='site': {name[:40]!r} cannot be" in str(caught.value)
+    assert "change it in that column" in str(caught.value)
+    assert read_silos(CorpusSettings(file, partition=PartitionSettings("iid", agents=2)), 0)
+    one = PartitionSettings(column="site", groups=["south"])
+    assert list(read_silos(CorpusSettings(file, partition=one), 0)) == ["south"]
+    with pytest.raises(SettingError, match="a name is text that can be printed"):
+        CorpusSettings(agents={name: file})
+
+
+def test_a_file_whose_name_cannot_name_an_agent_is_told(tmp_path):
+    _jsonl(tmp_path / "Bern\u00a0Ost.jsonl", PAIRS)
+    with pytest.raises(CorpusError, match=r"'Bern\\xa0Ost' cannot be .*; rename the file"):
+        read_silos(CorpusSettings(str(tmp_path), partition=PartitionSettings(agents=1)), 0)
+
+
 def test_a_long_field_is_read_whole(tmp_path):
     file = _write(tmp_path / "x.csv", f"text\n{'a' * 200_000}\n")
     assert _pairs(file) == [("", "a" * 200_000)]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llmagentos.agent.limits import Limits
+from llmagentos.fields import is_name
 from llmagentos.settings.checks import require
 
 
@@ -41,8 +42,7 @@ class AgentSettings:
     """File of the private key by which the SuperLink lets this agent in."""
 
     def __post_init__(self) -> None:
-        proper = self.name.isprintable() and bool(self.name.strip())
-        require(proper, "name", self.name, "needs a name that can be printed")
+        require(is_name(self.name), "name", self.name, "needs a name that can be printed")
         threads = self.threads
         require(threads is None or threads >= 1, "threads", threads, "needs at least 1")
         _, colon, port = self.superlink.rpartition(":")

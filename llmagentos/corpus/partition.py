@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from llmagentos.corpus.example import Example
 from llmagentos.errors import CorpusError
+from llmagentos.fields import LONGEST_TEXT, is_name
 from llmagentos.seeds import generator
 from llmagentos.settings.corpus import PartitionSettings
 
@@ -95,7 +96,19 @@ def _by_field(
             f"corpus.partition.agents={settings.agents}: the field has {len(values)} values "
             f"({', '.join(values)}); set corpus.partition.column to another field, or ask for fewer"
         )
+    for value in values:
+        _check_name(value, settings.column)
     return {value: [row for row in examples if row.group == value] for value in values}
+
+
+def _check_name(value: str, column: str | None) -> None:
+    """Raise ``CorpusError`` for an agent's name that no message could hold."""
+    if not is_name(value):
+        place = "rename the file" if column is None else "change it in that column"
+        raise CorpusError(
+            f"corpus.partition.column={column!r}: {value[:40]!r} cannot be the name of an agent, "
+            f"which is at most {LONGEST_TEXT} letters that can be printed; {place}"
+        )
 
 
 def _first(examples: Sequence[Example], own: Sequence[str]) -> list[str]:

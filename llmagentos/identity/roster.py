@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from llmagentos.errors import SettingError
-from llmagentos.fields import is_number, is_text
+from llmagentos.fields import is_name, is_number
 from llmagentos.files import write_durably
 from llmagentos.identity.keys import key_of, name_of
 from llmagentos.messages import Enrolled
@@ -116,7 +116,7 @@ def _members(path: Path, said: Mapping[Any, Any]) -> dict[str, Member]:
 
 def _member(where: str, name: Any, said: Any) -> Member:
     """The member that a line of the file describes."""
-    if not (is_text(name) and name.strip()):
+    if not is_name(name):
         raise SettingError(f"{where}: a name is text; put it in quotes")
     if not isinstance(said, dict) or not set(said) <= set(Member.__dataclass_fields__):
         raise SettingError(f"{where}: has key, examples, tokens and revoked, not {repr(said)[:80]}")

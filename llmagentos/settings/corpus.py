@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from llmagentos.fields import is_name
 from llmagentos.settings.checks import require
 
 
@@ -67,8 +68,8 @@ class CorpusSettings:
         require(self.max_tokens >= 8, "corpus.max_tokens", self.max_tokens, "needs at least 8")
         require(0 < self.held_out < 1, "corpus.held_out", self.held_out, "needs to lie in (0, 1)")
         for name in self.agents:
-            proper = isinstance(name, str) and name.isprintable() and name.strip()
-            require(bool(proper), "corpus.agents", name, "a name is text; put it in quotes")
+            remedy = "a name is text that can be printed; put it in quotes"
+            require(is_name(name), "corpus.agents", name, remedy)
         rows = self.max_rows
         require(rows is None or rows >= 2, "corpus.max_rows", rows, "needs at least 2")
         kinds = [bool(self.text), bool(self.messages), bool(self.prompt or self.response)]
