@@ -10,6 +10,7 @@ import pytest
 
 from llmagentos.corpus import Example, read_silos
 from llmagentos.corpus.columns import read_examples
+from llmagentos.corpus.own import own_examples
 from llmagentos.errors import CorpusError, SettingError
 from llmagentos.settings import CorpusSettings, PartitionSettings
 
@@ -111,6 +112,17 @@ def test_chat_messages_end_with_the_last_answer(tmp_path):
     source = _jsonl(tmp_path / "x.jsonl", [{"messages": messages}, {"messages": messages[:2]}])
     (example,) = read_examples(source, CorpusSettings())
     assert example == Example("u", "a", tuple(turns[:3]), "x")
+
+
+def test_an_example_knows_its_file_and_line(tmp_path):
+    path = _jsonl(tmp_path / "x.jsonl", PAIRS)
+    chats = [{"messages": [{"role": "assistant", "content": row["response"]}]} for row in PAIRS]
+    spoken = _jsonl(tmp_path / "chats.jsonl", chats)
+    for file in (path, spoken):
+        examples = read_examples(file, CorpusSettings())
+        assert [row.where for row in examples] == [f"{file}, line {i}" for i in range(1, 7)]
+    (first, *_) = own_examples(path, lambda row: Example(row["prompt"], row["response"]))
+    assert first.where == f"{path}, line 1"
 
 
 def test_named_columns_are_taken_as_they_are(tmp_path):

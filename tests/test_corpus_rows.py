@@ -1,5 +1,7 @@
 """Examples become rows: what is learnt is read back by decoding."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -122,6 +124,41 @@ def test_other_templates_keep_their_end_of_turn_and_a_bare_one_gets_one():
 def test_a_template_that_rewrites_turns_is_refused():
     with pytest.raises(CorpusError, match=r"use corpus.template=plain"):
         _row(CHAT, _tokenizer(FORGETFUL))
+
+
+@pytest.mark.parametrize("template", [CHATML, INST, BARE], ids=["chatml", "inst", "bare"])
+def test_a_greeting_is_read_but_not_learnt(template):
+    tokenizer = _tokenizer(template, eos_token="</s>", pad_token="</s>", bos_token="<s>")
+    greeted = replace(CHAT, turns=(("assistant", "Welcome."), *CHAT.turns))
+    assert _learnt(greeted, tokenizer) == _learnt(CHAT, tokenizer)
+    row = _row(greeted, tokenizer)
+    assert "Welcome." in tokenizer.decode(row.ids)
+    asked = prompt_ids(greeted, tokenizer, _settings())
+    assert np.array_equal(row.ids[: len(asked)], asked)
+
+
+def test_a_chat_of_a_greeting_alone_is_dropped():
+    alone = [Example("", f"Welcome {i}.", (("assistant", f"Welcome {i}."),)) for i in range(9)]
+    (silo,) = tokenize_silos({"ward": SILOS["ward"] + alone}, CHATTY, _settings(), 0)
+    assert silo.dropped == 9
+    assert len(silo.train) + len(silo.held_out) == 30
+
+
+def test_a_chat_that_the_template_refuses_is_told_with_its_place():
+    picky = _tokenizer(
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('No system role') }}{% endif %}"
+        + BARE
+    )
+    kind = replace(CHAT, turns=(("system", "Be kind."), *CHAT.turns), where="x.jsonl, line 3")
+    message = (
+        r"^x.jsonl, line 3: the tokenizer's chat template refuses the chat that asks 'And the "
+        r"heart\?' \(No system role\); change its turns, or use corpus.template=plain$"
+    )
+    with pytest.raises(CorpusError, match=message):
+        _row(kind, picky)
+    with pytest.raises(CorpusError, match=r"^corpus.template: the tokenizer's .* refuses"):
+        prompt_ids(replace(kind, where=""), picky, _settings())
+    assert _learnt(CHAT, picky)
 
 
 def test_all_tokens_are_learnt_where_asked():

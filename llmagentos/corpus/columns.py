@@ -96,12 +96,12 @@ def _examples(record: Record, columns: Columns, group: str | None) -> Iterator[E
         turns = _turns(record, columns.messages)
         if turns and all(content.strip() for _, content in turns):
             prompt = turns[-2][1] if len(turns) > 1 else ""
-            yield Example(prompt, turns[-1][1], turns, group)
+            yield Example(prompt, turns[-1][1], turns, group, record.where)
         return
     prompt = _text(record, columns.prompt) if columns.prompt else ""
     response = _text(record, columns.response or columns.text or "")
     if response and (prompt or not columns.prompt):
-        yield Example(prompt, response, group=group)
+        yield Example(prompt, response, group=group, where=record.where)
 
 
 def _turns(record: Record, column: str) -> tuple[tuple[str, str], ...]:

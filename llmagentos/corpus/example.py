@@ -18,6 +18,8 @@ class Example:
     """A chat as (role, content) up to its last answer; empty otherwise."""
     group: str | None = field(default=None, compare=False)
     """Value of the field that the corpus is dealt out by; the same text is the same example."""
+    where: str = field(default="", compare=False)
+    """File and line that an error names; empty where it has none."""
 
     @property
     def plain(self) -> bool:
@@ -57,7 +59,6 @@ class Silo:
     sample: Example
     """The first held-out example."""
     dropped: int = 0
-    """Rows left out: their answer lies behind ``max_tokens``, or up to there a held-out row is the
-    same."""
+    """Rows left out: up to ``max_tokens`` without an answer, or the same as a held-out one."""
     cut: int = 0
     """Rows whose end lies behind ``max_tokens``."""

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def own_examples(source: str, to_example: ToExample) -> list[Example]:
                 "rows have in the script's own function"
             ) from None
         if made is not None and made.response.strip():
-            examples[made] = None
+            examples[replace(made, where=where)] = None
     log.info("%s: %d rows, %d examples", source, rows, len(examples))
     return list(examples)
 

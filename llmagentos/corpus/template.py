@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from jinja2 import TemplateError
+
 from llmagentos.corpus.example import Example
 from llmagentos.errors import CorpusError
 from llmagentos.settings.corpus import CorpusSettings
@@ -38,10 +40,20 @@ def prompt_parts(
 def split_parts(
     example: Example, tokenizer: "PreTrainedTokenizerBase", settings: CorpusSettings
 ) -> list[Part]:
-    """The example as consecutive parts; the last is learnt."""
-    if uses_chat_template(example, tokenizer, settings):
+    """The example as consecutive parts; the last is learnt.
+
+    Raises ``CorpusError`` with file and line for a chat that the template does not allow.
+    """
+    if not uses_chat_template(example, tokenizer, settings):
+        return _plain_parts(example)
+    try:
         return _chat_parts(example, tokenizer)
-    return _plain_parts(example)
+    except TemplateError as error:
+        raise CorpusError(
+            f"{example.where or 'corpus.template'}: the tokenizer's chat template refuses the chat "
+            f"that asks {example.prompt[:40]!r} ({error}); change its turns, or use "
+            "corpus.template=plain"
+        ) from error
 
 
 def uses_chat_template(
@@ -77,13 +89,14 @@ def _chat_parts(example: Example, tokenizer: "PreTrainedTokenizerBase") -> list[
     """The rendered chat, cut where the model begins to answer and where its turn has ended.
 
     Rendering the turns before an answer with the invitation to answer, and then with the answer,
-    shows both places without knowing the template.
+    shows both places without knowing the template. A greeting that opens the chat answers nothing
+    and is not learnt; no part where there is no other answer.
     """
     turns = _turns(example)
     text = _render(turns, tokenizer)
     parts, end = [], 0
     for number, (role, _) in enumerate(turns):
-        if role != "assistant":
+        if role != "assistant" or number == 0:
             continue
         asked = _render(turns[:number], tokenizer, ask=True)
         answered = _render(turns[: number + 1], tokenizer)
