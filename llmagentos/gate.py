@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from math import inf, isclose, isfinite, nan
+from math import inf, isclose, isfinite, nan, sqrt
 from statistics import median
 
 import numpy as np
@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 
 LARGEST_SHARE = 10
 """A weight counts for at most this many times the median weight of its round."""
+
+LARGEST_NORM = 2.0**63
+"""Of a change; squares of a longer one, as adaptive servers take them, leave float32's numbers."""
 
 LARGEST_METRIC = float(np.finfo(np.float32).max)
 """Metrics are made in float32; sums of what is larger would leave the numbers."""
@@ -81,6 +84,8 @@ def _squared_norm(name: str, row: Row) -> float:
     if nonfinite:
         of = "" if name == "delta" else f" of {name!r}"
         raise Refused(f"{nonfinite} of {len(row)} values{of} are not finite")
+    if squared_norm > LARGEST_NORM**2:
+        raise Refused(f"its {name!r} has norm {sqrt(squared_norm):.1e}, above {LARGEST_NORM:.1e}")
     return squared_norm
 
 

@@ -15,10 +15,11 @@ from llmagentos.answers import Answers
 from llmagentos.codecs import asked_codec, codec_of, pack
 from llmagentos.engines import InProcessEngine, Reply
 from llmagentos.errors import DivergedError, QuorumError, Refused
-from llmagentos.federation import measure, run, task_for
+from llmagentos.federation import check_finite, measure, run, task_for
 from llmagentos.gate import admit, cap_weights
 from llmagentos.messages import Enrolled, Task, answer, encode
 from llmagentos.strategies import (
+    Step,
     fedadagrad,
     fedadam,
     fedavg,
@@ -38,6 +39,7 @@ from tests.quadratics import (
     Shuffled,
     agents,
     federation,
+    first_state,
     layout_of_size,
 )
 
@@ -148,6 +150,7 @@ BAD = {
     "metric that is text": (reworded(metrics={"loss": "low"}), "not a plain number"),
     "NaN": (refilled([np.nan]), "1 of 1 values are not finite"),
     "infinite": (refilled([np.inf]), "1 of 1 values are not finite"),
+    "a norm beyond squares": (refilled([1e30]), "its 'delta' has norm 1.0e+30, above 9.2e+18"),
     "too long": (refilled([1, 2, 3]), "'delta' has 3 values where its codec sends 1"),
     "empty": (refilled([]), "'delta' has 0 values where its codec sends 1"),
     "other layout": (reworded(layout="0" * 64), "its layout is not the dispatched one"),
@@ -479,3 +482,12 @@ def test_updates_that_are_made_together_are_kept_together(tmp_path, monkeypatch)
     plain, _ = final(federation(tmp_path / "plain", rounds=1))
     assert again.made == 1
     assert {n: v.tobytes() for n, v in parts.journal.state().vectors().items()} == plain
+
+
+def test_a_moment_that_leaves_the_numbers_stops_the_run():
+    full = np.full(1, np.finfo(np.float32).max)
+    state = replace(first_state(), moments={"m": np.zeros(1, np.float32), "v": full})
+    strategy, longest = fedadagrad(), np.full(1, 9e18, np.float32)
+    after = strategy.advance(state, strategy.combine(state, Step([longest], (1.0,))))
+    with pytest.raises(DivergedError, match=r"1 values of the new moments\.v are not finite"):
+        check_finite(after)

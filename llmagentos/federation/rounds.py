@@ -76,12 +76,13 @@ def check_agents(parts: Federation) -> None:
 
 def check_finite(state: ServerState) -> None:
     """Raise ``DivergedError`` when the server's own step has left the numbers."""
-    wrong = kernels.inspect(state.adapter.vector).nonfinite
-    if wrong:
-        raise DivergedError(
-            f"round {state.round - 1}: {wrong} values of the new adapter are not finite; "
-            "start another run with a lower server.lr"
-        )
+    for name, vector in state.vectors().items():
+        wrong = kernels.inspect(vector).nonfinite
+        if wrong:
+            raise DivergedError(
+                f"round {state.round - 1}: {wrong} values of the new {name} are not finite; "
+                "start another run with a lower server.lr or local.lr"
+            )
 
 
 def measure(kind: Kind, state: ServerState, parts: Federation) -> dict[str, Mapping[str, float]]:
