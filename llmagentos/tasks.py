@@ -6,18 +6,28 @@ from typing import Any
 import numpy as np
 
 from llmagentos.codecs import pack, unpack
+from llmagentos.codecs.container import LARGEST_HEADER_BYTES
 from llmagentos.errors import Damaged
 from llmagentos.fields import fits, is_count, is_number, is_text, sane
 from llmagentos.layout import Layout, LoraPair
 from llmagentos.messages import ADDRESS, KINDS, Task
+from llmagentos.settings.checks import require
 
 _TASK = ADDRESS | {"layout": dict, "seed": int, "settings": dict}
 
 
 def encode_task(task: Task) -> bytes:
-    """The wire file of a task; equal tasks have equal bytes."""
+    """The wire file of a task; equal tasks have equal bytes.
+
+    Raises ``SettingError`` for an adapter of more tensors than a header has room for.
+    """
     said = {name: getattr(task, name) for name in (*_TASK, "receipt")}
-    return pack(said | {"layout": asdict(task.layout)}, task.vectors)
+    body = pack(said | {"layout": asdict(task.layout)}, task.vectors)
+    length = int.from_bytes(body[:8], "little")
+    remedy = f"{length} bytes tell of its tensors, {LARGEST_HEADER_BYTES} may; adapt fewer layers"
+    fits_in = length <= LARGEST_HEADER_BYTES
+    require(fits_in, "lora.target_modules", f"{len(task.layout.names)} tensors", remedy)
+    return body
 
 
 def decode_task(body: Any) -> Task:

@@ -12,6 +12,7 @@ from llmagentos.agent import AgentJournal, Limits
 from llmagentos.agent.desk import largest_task
 from llmagentos.agent.journal import KEPT
 from llmagentos.agent.limits import check_limits
+from llmagentos.codecs.container import LARGEST_HEADER_BYTES
 from llmagentos.errors import JournalError, Refused, SettingError
 from llmagentos.federation import task_for
 from llmagentos.identity import Header, name_of, new_key, open_sealed, seal
@@ -136,7 +137,8 @@ LAYOUT_OF_FOUR = np.zeros(LAYOUT.ranked(4).size, np.float32)
 
 
 def test_four_vectors_and_a_residual_are_the_largest_task(north):
-    layout, empty = layout_of([(1200, 1100)], rank=200), (1 << 20) + (1 << 16)
+    layout = layout_of([(2400, 2400)], rank=300)
+    empty = LARGEST_HEADER_BYTES + (1 << 16)
     vectors = {f"{k}": np.ones(layout.size, np.float32) for k in range(4)}
     residual = {"residual.1": np.ones(layout.ranked(400).size, np.float32)}
     body = north.sealed(layout=layout, vectors=vectors | residual)

@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from llmagentos.adapter import Adapter
 from llmagentos.codecs import pack, pack_file, unpack
+from llmagentos.codecs.container import LARGEST_HEADER_BYTES
 from llmagentos.errors import Damaged, Refused
 from llmagentos.layout import Layout, LoraPair
 from llmagentos.messages import Failure, Update, decode, encode
@@ -126,7 +127,10 @@ BARE = b'{"__metadata__":{"llmagentos":"{}"}}'
         (bytes(7), "not a wire file: 7 bytes"),
         (file_of(BARE, length=len(BARE) + 1), f"header of {len(BARE) + 1}"),
         (file_of(BARE, length=len(BARE) + (1 << 56)), "not a wire file"),
-        (file_of(BARE.ljust((1 << 20) + 1)), f"header of {(1 << 20) + 1}"),
+        (
+            file_of(BARE.ljust(LARGEST_HEADER_BYTES + 1)),
+            f"header of {LARGEST_HEADER_BYTES + 1}",
+        ),
         (file_of(b"[1]"), "the safetensors header is not a JSON object"),
         (file_of(b"{}"), "does not hold the single key"),
         (file_of(b'{"__metadata__":{"llmagentos":"{}","x":""}}'), "does not hold the single key"),
@@ -142,7 +146,7 @@ def test_what_is_nearly_a_wire_file_is_damaged(body, reason):
 
 
 def test_a_header_may_fill_a_mebibyte():
-    assert unpack(file_of(BARE.ljust(1 << 20))) == ({}, {})
+    assert unpack(file_of(BARE.ljust(LARGEST_HEADER_BYTES))) == ({}, {})
 
 
 def test_a_header_is_canonical_json_of_numbers_only():

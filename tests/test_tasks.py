@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmagentos.codecs import pack
-from llmagentos.errors import Damaged
+from llmagentos.errors import Damaged, SettingError
 from llmagentos.layout import Layout, LoraPair
 from llmagentos.messages import Task
 from llmagentos.tasks import decode_task, encode_task
@@ -120,3 +120,14 @@ def test_a_task_carries_float32_only():
     half = replace(TASK, vectors={"adapter": np.zeros(13, np.float16)})
     with pytest.raises(Damaged, match="'adapter' is float16"):
         decode_task(encode_task(half))
+
+
+def test_an_adapter_of_more_tensors_than_a_header_holds_is_told_before_it_is_sent():
+    def task_of(count):
+        shapes = {f"base_model.model.layers.{k}.experts.gate_proj": (1,) for k in range(count)}
+        layout = Layout.order(shapes, ())
+        return replace(TASK, layout=layout, vectors={"adapter": np.zeros(count, np.float32)})
+
+    assert len(decode_task(encode_task(task_of(20_000))).layout.names) == 20_000
+    with pytest.raises(SettingError, match=r"'80000 tensors': .* tell of its tensors, 4194304 may"):
+        encode_task(task_of(80_000))

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from llmagentos.errors import Damaged
 
 KEY = "llmagentos"
-LARGEST_HEADER_BYTES = 1 << 20
+LARGEST_HEADER_BYTES = 4 << 20
+"""Of a wire file; that of a task takes about 170 bytes for each tensor of the adapter."""
 TYPES = {
     "F32": np.dtype("<f4"),
     "BF16": np.dtype(ml_dtypes.bfloat16),
