@@ -6,6 +6,8 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from llmagentos.lm.positions import longest_row
+
 
 @torch.no_grad()
 def answer(
@@ -35,16 +37,24 @@ def answer(
 def _continue(
     model: PreTrainedModel | PeftModel, ids: torch.Tensor, ends: set[int], max_new_tokens: int
 ) -> list[int]:
-    """New tokens after ``(1, t)`` prompt ids; the past is kept, so each costs one position."""
+    """New tokens after ``(1, t)`` prompt ids.
+
+    Each costs one position where the model gives its past back, as recurrent ones do not, and has
+    positions left; else all those before it are read again, as far back as positions reach.
+    """
+    reach = longest_row(model) or ids.shape[1] + max_new_tokens
     new: list[int] = []
     past = None
     while len(new) < max_new_tokens:
-        output = model(input_ids=ids, past_key_values=past, use_cache=True)
-        past, ids = output.past_key_values, output.logits[:, -1:].argmax(-1)
-        token = int(ids)
+        past = past if ids.shape[1] <= reach else None
+        read = ids[:, -reach:] if past is None else ids[:, -1:]
+        output = model(input_ids=read, past_key_values=past, use_cache=True)
+        past, likeliest = output.get("past_key_values"), output.logits[:, -1:].argmax(-1)
+        token = int(likeliest)
         if token in ends:
             break
         new.append(token)
+        ids = torch.cat([ids, likeliest], dim=1)
     return new
 
 
