@@ -6,6 +6,8 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel
 
+from llmagentos.settings.checks import require
+
 SPARE_ROWS = 2
 """Rows that some tables have beyond the last position, for padding (OPT, BioGPT)."""
 
@@ -19,6 +21,13 @@ def longest_row(model: PreTrainedModel | PeftModel) -> int | None:
     last: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     ends = last is not None and any(0 <= rows - last <= SPARE_ROWS for rows in _tables(model))
     return last if ends else None
+
+
+def check_longest(model: PreTrainedModel, setting: str, max_tokens: int) -> None:
+    """Raise ``SettingError`` unless the model has positions for rows of so many tokens."""
+    longest = longest_row(model)
+    remedy = f"{type(model).__name__} has positions for {longest} tokens; set at most {longest}"
+    require(longest is None or max_tokens <= longest, setting, max_tokens, remedy)
 
 
 def _tables(model: PreTrainedModel | PeftModel) -> Iterator[int]:

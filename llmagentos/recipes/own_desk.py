@@ -16,6 +16,7 @@ from llmagentos.errors import ModelError
 from llmagentos.identity import key_of, read_key
 from llmagentos.lm.lora import adapter_config, attach, layout_of
 from llmagentos.lm.models import load_base
+from llmagentos.lm.positions import check_longest
 from llmagentos.lm.precision import accelerator_for
 from llmagentos.lm.trainer import LoraTrainer
 from llmagentos.recipes.own_folders import Published, PublishingTrainer
@@ -37,7 +38,7 @@ def open_bench(settings: AgentSettings, terms: Terms, examples: Sequence[Example
     """The base model of the terms with an adapter on it, and the agent's rows in tokens.
 
     Raises ``ModelError`` where the weights are not those of the terms, and ``SettingError`` where
-    the loss of fewer rows would be told than was agreed to.
+    rows may be longer than the model reads, or the loss of fewer would be told than was agreed to.
     """
     torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
     model = own_model(settings, terms)
@@ -47,6 +48,7 @@ def open_bench(settings: AgentSettings, terms: Terms, examples: Sequence[Example
             f"model.source={model.source!r} has weights {base.hash[:12]}, the terms want "
             f"{terms.base[:12]}; set --model to a copy of {terms.model.source}"
         )
+    check_longest(base.model, "rows.max_tokens", terms.rows.max_tokens)
     rows = CorpusSettings(**asdict(terms.rows))
     (silo,) = tokenize_silos({settings.name: examples}, base.tokenizer, rows, terms.seed)
     held_out, least = len(silo.held_out), settings.limits.held_out

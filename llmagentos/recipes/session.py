@@ -19,6 +19,7 @@ from llmagentos.lm.cohort import CohortTrainer
 from llmagentos.lm.lora import adapter_config, attach, layout_of, values_of
 from llmagentos.lm.model_adapter import adapter_vector
 from llmagentos.lm.models import Base, load_base
+from llmagentos.lm.positions import check_longest
 from llmagentos.lm.precision import accelerator_for
 from llmagentos.lm.trainer import LoraTrainer, Track
 from llmagentos.messages import Enrolled, Kind
@@ -85,6 +86,7 @@ def open_session(settings: RunSettings, examples: Examples, track: Track) -> Ses
     """
     torch.set_num_threads(settings.threads or 1)
     base = load_base(settings.model, settings.seed)
+    check_longest(base.model, "corpus.max_tokens", settings.corpus.max_tokens)
     silos = tokenize_silos(examples, base.tokenizer, settings.corpus, settings.seed)
     model = attach(base, settings.lora, settings.seed)
     layout, start = layout_of(model), values_of(model)

@@ -47,11 +47,13 @@ def terms_of(settings: RunSettings, coordinator: str) -> Terms:
     """The terms of a run; every ``auto`` in them is resolved on this machine."""
     with without_collection():
         from llmagentos.lm.models import load_base  # noqa: PLC0415
+        from llmagentos.lm.positions import check_longest  # noqa: PLC0415
         from llmagentos.recipes.resolve import resolved  # noqa: PLC0415
 
     settings = resolved(settings)
     base = load_base(settings.model, settings.seed)
     corpus = settings.corpus
+    check_longest(base.model, "corpus.max_tokens", corpus.max_tokens)
     return Terms(
         coordinator=coordinator,
         base=base.hash,
