@@ -22,6 +22,7 @@ from llmagentos.lm.residual import beside
 from llmagentos.lm.trainer import LoraTrainer
 from llmagentos.publish import write_peft_folder
 from llmagentos.settings import LoraSettings, ModelSettings, RunSettings
+from tests.gpt2_world import adapted, gpt2_in, training_on
 from tests.lm_world import CPU, SILOS, evaluate_task, fit_task, start_of
 from tests.test_aggregation_lm import residual_of, told
 
@@ -138,6 +139,21 @@ def test_agents_side_by_side_end_where_they_end_one_by_one(method):
     training = quantized(method, dropout=0.2)
     assert obstacle(training) is None
     tasks = [fit_task(training.layout, agent=agent, steps=4) for agent in SILOS]
+    alone = [delta(training, task) for task in tasks]
+    (together,) = CohortTrainer(training, 8).fit(tasks)
+    for update, expected in zip(together, alone, strict=True):
+        assert apart(update.vectors["delta"], expected) < 1e-3
+
+
+@METHODS
+def test_agents_side_by_side_on_layers_with_biases_end_where_they_end_one_by_one(method, tmp_path):
+    lora = LoraSettings(target_modules=["all-linear"])
+    _, model = adapted(replace(gpt2_in(tmp_path), quantize=method), lora)
+    for part in model.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0  # the base's own, which no agent's seed draws
+    training = training_on(model)
+    tasks = [fit_task(training.layout, agent=agent, **PLAIN) for agent in SILOS]
     alone = [delta(training, task) for task in tasks]
     (together,) = CohortTrainer(training, 8).fit(tasks)
     for update, expected in zip(together, alone, strict=True):

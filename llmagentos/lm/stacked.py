@@ -11,6 +11,7 @@ from torch import Tensor
 
 from llmagentos.layout import Layout
 from llmagentos.lm.lora import ADAPTER
+from llmagentos.lm.quantized import quantized_kinds
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -69,6 +70,9 @@ class StackedAdapter:
     def _forward_of(self, name: str, layer: LoraLayer) -> Forward:
         """What a layer does to ``(..., in)``: ``base(x) + scale * B A drop(x)``, agent by agent."""
         base, drop, scale = layer.base_layer, layer.lora_dropout[ADAPTER], layer.scaling[ADAPTER]
+        # Autograd guards what a packed layer gives; elsewhere the sum in its place saves a copy.
+        packed = (type(layer), type(base)) in quantized_kinds()
+        add = Tensor.baddbmm if packed else Tensor.baddbmm_
 
         def forward(x: Tensor) -> Tensor:
             if x.numel() != self._positions * x.shape[-1]:
@@ -77,7 +81,7 @@ class StackedAdapter:
             inputs = x.reshape(self._agents, -1, x.shape[-1])
             out: Tensor = base(inputs)
             low = drop(inputs.to(a.dtype)) @ a.mT
-            wide = out.to(low.dtype).baddbmm_(low, b.mT.to(low.dtype), alpha=scale)
+            wide = add(out.to(low.dtype), low, b.mT.to(low.dtype), alpha=scale)
             return wide.to(out.dtype).view(*x.shape[:-1], out.shape[-1])
 
         return forward
