@@ -48,7 +48,6 @@ def test_the_longest_row_is_the_longest_that_the_model_reads(kind):
         LoraSettings(target_modules=["c_attn"], modules_to_save=["wpe", "wte"]),
     ],
 )
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 def test_positions_end_where_they_do_when_they_are_trained(gpt2, lora):
     assert longest_row(attach(load_base(gpt2, 0), lora, 0)) == 128
 

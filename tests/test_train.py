@@ -12,6 +12,8 @@ from llmagentos.lm.precision import accelerator_for
 from llmagentos.lm.trainer import LoraTrainer
 from llmagentos.lm.workbench import Workbench
 from llmagentos.messages import Task
+from llmagentos.settings import LoraSettings
+from tests.gpt2_world import adapted, gpt2_in, training_on
 from tests.lm_world import CPU, SILOS, evaluate_task, fit_task, start_of, trainer
 
 
@@ -95,6 +97,23 @@ def test_accumulated_passes_equal_one_large_pass() -> None:
     large = delta(training, fit_task(training.layout, batch=4, accumulation=1, optimizer="sgd"))
     small = delta(training, fit_task(training.layout, batch=1, accumulation=4, optimizer="sgd"))
     close(large, small)
+
+
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to True:UserWarning")
+def test_dropout_before_an_adapted_head_is_drawn_alike_every_time(tmp_path, caplog) -> None:
+    trained = {}
+    for dropout in (0.0, 0.3):
+        lora = LoraSettings(target_modules=["lm_head"], dropout=dropout)
+        _, model = adapted(gpt2_in(tmp_path / str(dropout), tied=False), lora)
+        training = training_on(model)
+        task = fit_task(training.layout, optimizer="sgd")
+        again = replace(task, settings={**task.settings, "gradient_checkpointing": True})
+        trained[dropout] = delta(training, task)
+        close(delta(training, again), trained[dropout])
+        trained[dropout, "loss"] = training.evaluate(evaluate_task(training.layout)).metrics["loss"]
+    assert not np.allclose(trained[0.0], trained[0.3], rtol=0.05)
+    assert trained[0.3, "loss"] == pytest.approx(trained[0.0, "loss"], rel=1e-6)
+    assert caplog.text.count("logits are computed at every position") == 1
 
 
 def test_gradient_checkpointing_changes_memory_only() -> None:

@@ -7,11 +7,13 @@ from typing import Any, cast
 
 import torch
 from peft import PeftModel
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
 from llmagentos.lm.batches import Batch
+from llmagentos.lm.lora import ADAPTER
 from llmagentos.lm.target_loss import TargetLoss, keeps_no_logits
 
 log = logging.getLogger(__name__)
@@ -30,17 +32,18 @@ class TargetScore:
     Runs the body of the model, picks the positions that predict a target and applies the head to
     them, some at a time; under a frozen head see ``TargetLoss``, else the backward pass computes a
     chunk's logits again. A model whose forward pass is more than head after body (softcapped or
-    scaled logits) goes through that instead.
+    scaled logits) goes through that instead, and so does one with dropout before its head, which
+    is drawn for whole rows.
     """
 
     def __init__(self, model: PeftModel) -> None:
         self.causal = cast("Any", model.get_base_model())
-        self.split = _is_head_after_body(self.causal)
+        self.split = _is_head_after_body(self.causal) and not _drops(self.causal)
         vocabulary = self.causal.config.get_text_config().vocab_size
         self.chunk = max(1, LARGEST_CHUNK // vocabulary)
         if not self.split:
             log.warning(
-                "%s does more than apply its head: logits are computed at every position",
+                "%s does more than apply a head to targets: logits are computed at every position",
                 type(self.causal).__name__,
             )
 
@@ -95,3 +98,9 @@ def _is_head_after_body(causal: Any) -> bool:
     ids = torch.arange(8, device=causal.device)[None]
     logits = head(body(input_ids=ids, use_cache=False).last_hidden_state)
     return torch.equal(logits.float(), causal(input_ids=ids, use_cache=False).logits.float())
+
+
+def _drops(causal: Any) -> bool:
+    """Whether an adapter on the head has dropout before it."""
+    head = causal.get_output_embeddings()
+    return isinstance(head, LoraLayer) and isinstance(head.lora_dropout[ADAPTER], nn.Dropout)
