@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from transformers import AutoModelForCausalLM, MambaConfig, MixtralConfig
 
 from llmagentos.adapter import initial_vector
 from llmagentos.errors import SettingError
@@ -18,7 +19,7 @@ from llmagentos.lm.lora import (
     parameters_by_name,
 )
 from llmagentos.lm.model_adapter import adapter_settings, adapter_vector
-from llmagentos.lm.models import base_hash, load_base
+from llmagentos.lm.models import Base, base_hash, load_base
 from llmagentos.settings import LoraSettings, ModelSettings
 
 # what PEFT asks of transformers when it loads an adapter
@@ -213,3 +214,32 @@ def test_an_adapter_with_a_nan_is_refused(saved):
     model.save_pretrained(saved)
     with pytest.raises(SettingError, match="not finite"):
         adapter_vector(saved, layout)
+
+
+SIZES = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 1}
+EXPERTS = MixtralConfig(
+    **SIZES, num_attention_heads=2, num_key_value_heads=2, intermediate_size=64, num_local_experts=2
+)
+
+
+def base_of(config):
+    """A base of this kind with drawn weights."""
+    with torch.random.fork_rng(devices=[]):
+        model = AutoModelForCausalLM.from_config(config).requires_grad_(False).eval()
+    return Base(model, None, "drawn", None, None, "0" * 64)
+
+
+def test_experts_in_one_tensor_are_refused_and_layers_outside_them_are_not():
+    with pytest.raises(
+        SettingError, match=r"\['all-linear'\].* one tensor .*such as those of the attention"
+    ):
+        attach(base_of(EXPERTS), EVERYWHERE, 0)
+    named = LoraSettings(target_modules=["k_proj", "o_proj", "q_proj", "v_proj"])
+    assert len(layout_of(attach(base_of(EXPERTS), named, 0)).pairs) == 4
+
+
+@pytest.mark.parametrize("target", ["all-linear", "out_proj"])
+def test_a_layer_that_peft_does_not_adapt_is_refused_by_name(target):
+    lora = LoraSettings(target_modules=[target])
+    with pytest.raises(SettingError, match=rf"lora\.target_modules=\['{target}'\].*'out_proj'"):
+        attach(base_of(MambaConfig(**SIZES)), lora, 0)

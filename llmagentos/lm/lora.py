@@ -26,6 +26,7 @@ from llmagentos.lm.whole import (
     shared_weight,
 )
 from llmagentos.settings import LoraSettings
+from llmagentos.settings.checks import require
 
 ALL_LINEAR = "all-linear"
 ADAPTER = "default"
@@ -37,7 +38,7 @@ def attach(base: Base, settings: LoraSettings, seed: int) -> PeftModel:
 
     ``base.model`` is changed in place and stays frozen, but for biases that are to be trained; B is
     zero and copies of whole modules are exact, so the output is the base's.
-    Raises ``SettingError`` for a target that the model does not have.
+    Raises ``SettingError`` for a target that the model does not have or that takes no plain pair.
     """
     check_copied(base.model, settings)
     layers = linear_layers(base.model)
@@ -45,10 +46,7 @@ def attach(base: Base, settings: LoraSettings, seed: int) -> PeftModel:
         _check_target(target, layers | embeddings(base.model), base.model)
     config = _config(settings, base)
     config.fan_in_fan_out = any(issubclass(whole_kind(layer), Conv1D) for layer in layers.values())
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-        warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)
-        model = cast("PeftModel", get_peft_model(base.model, config, revision=base.revision))
+    model = _adapted(base, config, settings)
     check_biases(model, settings)
     compute_in_float32(model)
     layout = layout_of(model)
@@ -121,6 +119,36 @@ def _config(settings: LoraSettings, base: Base) -> LoraConfig:
         bias=settings.bias,
         base_model_name_or_path=base.model.name_or_path or None,
     )
+
+
+def _adapted(base: Base, config: LoraConfig, settings: LoraSettings) -> PeftModel:
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)
+        # _check_plain says more of it.
+        warnings.filterwarnings("ignore", "The following .*_pattern keys", RuntimeWarning)
+        try:
+            model = cast("PeftModel", get_peft_model(base.model, config, revision=base.revision))
+        except ValueError as error:
+            raise SettingError(
+                f"lora.target_modules={settings.target_modules!r}: {error}"
+            ) from error
+    _check_plain(model, settings)
+    return model
+
+
+def _check_plain(model: PeftModel, settings: LoraSettings) -> None:
+    """Raise ``SettingError`` unless PEFT has put pairs of one rank on layers, and nowhere else.
+
+    Where a model keeps its experts in one tensor, PEFT adapts that, at ranks of its own.
+    """
+    config: Any = model.peft_config[ADAPTER]
+    plain = not (config.target_parameters or config.rank_pattern or config.alpha_pattern)
+    remedy = (
+        "experts of this model are one tensor and no layers, and an adapter on them could not be "
+        "read again; name linear layers outside them, such as those of the attention"
+    )
+    require(plain, "lora.target_modules", settings.target_modules, remedy)
 
 
 def _trained(model: PeftModel) -> dict[str, nn.Parameter]:
