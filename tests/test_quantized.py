@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import PeftModel
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import FalconConfig, FalconForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from llmagentos.adapter import Adapter
 from llmagentos.errors import ModelError, SettingError
@@ -17,7 +17,7 @@ from llmagentos.lm.memory import demand_of, pass_bytes
 from llmagentos.lm.models import base_hash, load_base
 from llmagentos.lm.obstacle import obstacle
 from llmagentos.lm.precision import accelerator_for
-from llmagentos.lm.quantized import check_quantize
+from llmagentos.lm.quantized import check_quantize, quantize
 from llmagentos.lm.residual import beside
 from llmagentos.lm.trainer import LoraTrainer
 from llmagentos.publish import write_peft_folder
@@ -240,6 +240,17 @@ def test_what_is_not_packed_and_the_arithmetic_have_the_type_that_is_set(method,
     logits, expected = model(ids).logits, dense(ids).logits
     assert str(logits.dtype) == f"torch.{dtype}"
     assert torch.allclose(logits.float(), expected, atol=0.05)
+
+
+@METHODS
+def test_a_model_of_which_nothing_is_packed_is_named(method):
+    """Its linear layers are of a kind of their own, and bitsandbytes knows its own by type."""
+    sizes = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    falcon = FalconForCausalLM(FalconConfig(vocab_size=64, **sizes))
+    with pytest.raises(
+        SettingError, match=rf"quantize='{method}': FalconForCausalLM has no layers"
+    ):
+        quantize(falcon, method, CPU)
 
 
 def test_a_device_that_bitsandbytes_cannot_compute_on_is_named():

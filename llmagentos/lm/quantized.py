@@ -13,7 +13,7 @@ from transformers.quantizers.auto import AutoHfQuantizer
 from llmagentos.errors import SettingError
 from llmagentos.lm.quiet import quiet
 from llmagentos.settings import ModelSettings
-from llmagentos.settings.checks import require_package
+from llmagentos.settings.checks import require, require_package
 
 CONFIGS: Mapping[str, Mapping[str, Any]] = {
     "nf4": {
@@ -78,7 +78,7 @@ def quantize(model: PreTrainedModel, method: str, device: torch.device) -> None:
     """The linear layers of a frozen model hold four or eight bits a weight, on ``device``.
 
     The head, embeddings and norms stay as and where they are. A layer at a time is on the device
-    whole. Layers compute in the type of the model.
+    whole. Layers compute in the type of the model. Raises ``SettingError`` if no layer is packed.
     """
     asked = {**CONFIGS[method], "bnb_4bit_compute_dtype": model.dtype}
     config = BitsAndBytesConfig(**asked)  # type: ignore[no-untyped-call]
@@ -87,6 +87,8 @@ def quantize(model: PreTrainedModel, method: str, device: torch.device) -> None:
     with quiet():
         quantizer.preprocess_model(model, device_map=None)
         hollow = [name for name, parameter in model.named_parameters() if parameter.is_meta]
+        remedy = f"{type(model).__name__} has no layers that bitsandbytes packs; set it to none"
+        require(bool(hollow), "model.quantize", method, remedy)
         for name in hollow:
             _fill(model, name, whole.pop(name).to(device), quantizer)
         quantizer.postprocess_model(model)
