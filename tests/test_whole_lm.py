@@ -158,6 +158,10 @@ def test_copies_are_float32_on_a_base_of_another_type(gpt2):
     [
         ({"modules_to_save": ["lm_hed"]}, r"lora\.modules_to_save='lm_hed'.*did you mean lm_head"),
         ({"modules_to_save": ["self_attn"]}, r"='self_attn': no layer .* with weights"),
+        (
+            {"modules_to_save": ["norm"]},
+            r"='norm': PEFT would copy .*\.input_layernorm, .* name it in full, as in model\.norm",
+        ),
         ({"modules_to_save": ["embed_tokens"]}, r"shares its weight with the head.*name lm_head"),
         ({"bias": "all"}, r"lora\.bias='all': the base has no such biases; leave it out"),
     ],
@@ -166,6 +170,11 @@ def test_what_cannot_be_trained_whole_is_refused_by_name(lora, message):
     base = load_base(ModelSettings(source="tiny", device="cpu"), seed=0)
     with pytest.raises(SettingError, match=message):
         attach(base, LoraSettings(**lora), 0)
+
+
+def test_a_module_that_is_named_in_full_is_copied_alone():
+    training = trainer(modules_to_save=["model.norm"])
+    assert rest(training.layout) == ["base_model.model.model.norm.weight"]
 
 
 def test_biases_of_layers_without_any_and_of_another_type_are_refused(gpt2):

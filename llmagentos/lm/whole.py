@@ -78,6 +78,7 @@ def shared_weight(model: PreTrainedModel) -> Tensor | None:
 def _check_module(name: str, layers: Layers, model: PreTrainedModel) -> None:
     what = f"layer of {type(model).__name__} with weights"
     hits = layers_called(name, layers, "lora.modules_to_save", what)
+    _check_name(name, hits, model)
     packed = any(not p.is_floating_point() for layer in hits for p in layer.parameters())
     remedy = "its weights are quantized, and no copy of them can learn; leave it out"
     require(not packed, "lora.modules_to_save", name, remedy)
@@ -87,6 +88,15 @@ def _check_module(name: str, layers: Layers, model: PreTrainedModel) -> None:
     )
     shared = model.get_input_embeddings() in hits and shared_weight(model) is not None
     require(not shared, "lora.modules_to_save", name, remedy)
+
+
+def _check_name(name: str, hits: list[nn.Module], model: PreTrainedModel) -> None:
+    """Raise ``SettingError`` where PEFT, for which a name may begin within a word, copies more."""
+    modules = list(model.named_modules())
+    more = [full for full, part in modules if full.endswith(name) and part not in hits]
+    meant = next(full for full, part in modules if part is hits[0])
+    remedy = f"PEFT would copy {', '.join(more[:2])} too; name it in full, as in {meant}"
+    require(not more, "lora.modules_to_save", name, remedy)
 
 
 def _widened(_copy: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
