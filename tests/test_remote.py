@@ -224,7 +224,7 @@ def test_an_oversized_answer_is_refused_before_it_is_read(tmp_path):
     organisations = Organisations(tmp_path, ROSTER, Homing())
 
     def swell(agent, body):
-        return body + bytes(1 << 21) if agent == "north" else body
+        return body + bytes(8 << 20) if agent == "north" else body
 
     report = next(run(parts_over(tmp_path, organisations, tamper=swell)))
     assert "bytes are more than the" in report.refused["north"]
