@@ -173,6 +173,8 @@ def test_results_lie_in_the_tensors_that_were_given(device):
     assert out.tolist() == [3] * 9
     with pytest.raises(ValueError, match=r"out overlaps rows\[0\]"):
         kernels.weighted_sum([row[:4]], [1], out=row[3:7])
+    with pytest.raises(ValueError, match=r"out overlaps the scale of rows\[0\]"):
+        kernels.weighted_sum([(row.to(torch.int8), row[:1])], [1], out=row)
 
 
 def test_wrong_tensors_are_named(device):

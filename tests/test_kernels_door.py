@@ -121,6 +121,18 @@ def test_outputs_may_not_lie_over_inputs():
         kernels.momentum_step(*[vector(1, 2)] * 3, lr=1, beta=0, out=(memory[:2], memory[1:3]))
 
 
+def test_outputs_may_not_lie_over_the_scales_of_a_row():
+    memory = np.ones(256, np.float32)
+    row = ScaledRow(np.ones(256, np.int8), memory[:2])
+    state, fresh = kernels.Momentum(*np.ones((2, 256), np.float32)), np.empty(256, np.float32)
+    with pytest.raises(ValueError, match=r"out overlaps the scale of rows\[1\]"):
+        kernels.weighted_sum([memory.copy(), row], [1, 1], out=memory)
+    with pytest.raises(ValueError, match=r"out overlaps the scale of rows\[0\]"):
+        kernels.median([row], out=memory)
+    with pytest.raises(ValueError, match=r"out\[1\] overlaps the scale of rows\[0\]"):
+        kernels.average_momentum_step(state, [row], [1], lr=1, beta=0, out=(fresh, memory))
+
+
 def test_outputs_need_to_be_writable_float32():
     frozen = vector(1, 2)
     frozen.flags.writeable = False

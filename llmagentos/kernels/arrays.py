@@ -94,8 +94,13 @@ def rows_in_place(values: Sequence[RowLike], size: int | None = None) -> list[Ar
 
 def named(rows: Sequence[Array | ScaledRow]) -> dict[str, Array]:
     """The arrays that rows lie in, by what an error calls them."""
-    arrays_of = {f"rows[{k}]": row for k, row in enumerate(rows)}
-    return {n: row.q if isinstance(row, ScaledRow) else row for n, row in arrays_of.items()}
+    lying: dict[str, Array] = {}
+    for k, row in enumerate(rows):
+        if isinstance(row, ScaledRow):
+            lying |= {f"rows[{k}]": row.q, f"the scale of rows[{k}]": row.scale}
+        else:
+            lying[f"rows[{k}]"] = row
+    return lying
 
 
 def passed(rows: Sequence[Array | ScaledRow]) -> list[Any]:

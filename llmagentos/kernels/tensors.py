@@ -80,7 +80,11 @@ def rows(values: Sequence[Any], like: Tensor) -> list[DeviceRow]:
 
 def named(rows: Sequence[DeviceRow]) -> dict[str, Tensor]:
     """The tensors that rows lie in, by what an error calls them."""
-    return {f"rows[{k}]": row.values for k, row in enumerate(rows)}
+    lying = {f"rows[{k}]": row.values for k, row in enumerate(rows)}
+    for k, row in enumerate(rows):
+        if row.scales is not None:
+            lying[f"the scale of rows[{k}]"] = row.scales
+    return lying
 
 
 def values_of(row: Any) -> Any:
