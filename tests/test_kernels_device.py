@@ -177,6 +177,17 @@ def test_results_lie_in_the_tensors_that_were_given(device):
         kernels.weighted_sum([(row.to(torch.int8), row[:1])], [1], out=row)
 
 
+def test_what_changes_in_place_may_not_lie_over_another(device):
+    w, m, v, gradient, anchor = torch.ones((5, 4), device=device)
+    first = {"step": 1, "rates": kernels.AdamW(0.1)}
+    with pytest.raises(ValueError, match="v overlaps m"):
+        kernels.train_step(w, m, m, gradient, **first)
+    with pytest.raises(ValueError, match="gradient overlaps anchor"):
+        kernels.train_step(w, m, v, gradient, anchor=gradient, mu=1.0, **first)
+    with pytest.raises(ValueError, match="gradient overlaps weights"):
+        kernels.proximal(w, w, anchor, 1.0)
+
+
 def test_wrong_tensors_are_named(device):
     row = torch.ones(4, device=device)
     with pytest.raises(ValueError, match=r"rows\[1\] has 3 values; needs 4"):

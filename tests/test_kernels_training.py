@@ -64,6 +64,26 @@ def test_a_pull_needs_an_anchor():
         kernels.train_step(*np.zeros((4, 1), np.float32), step=0, rates=kernels.AdamW(1))
 
 
+def test_a_step_that_is_refused_leaves_everything_as_it_was():
+    memory = np.arange(1, 11, dtype=np.float32)
+    w, m, v, gradient, anchor = memory.reshape(5, 2)
+    pull = {"step": 1, "rates": kernels.AdamW(1), "mu": 0.5, "anchor": anchor}
+    refused = {
+        "step=0": ((w, m, v, gradient), pull | {"step": 0}),
+        "v has 1 values; needs 2": ((w, m, v[:1], gradient), pull),
+        "anchor has 1 values; needs 2": ((w, m, v, gradient), pull | {"anchor": anchor[:1]}),
+        "v overlaps m": ((w, m, m, gradient), pull),
+        "m overlaps weights": ((w, memory[1:3], v, gradient), pull),
+        "gradient overlaps v": ((w, m, v, v), pull),
+        "weights overlaps anchor": ((w, m, v, gradient), pull | {"anchor": w}),
+        "threads=0": ((w, m, v, gradient), pull | {"threads": 0}),
+    }
+    for message, (vectors, how) in refused.items():
+        with pytest.raises(ValueError, match=message):
+            kernels.train_step(*vectors, **how)
+        np.testing.assert_array_equal(memory, np.arange(1, 11))
+
+
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 @pytest.mark.parametrize("clip", [0.0, 1.0])
 def test_a_hundred_steps_stay_within_rounding_of_torch(decay, clip):

@@ -135,6 +135,16 @@ def output(
     return array
 
 
+def outputs(
+    given: Mapping[str, ArrayOrTensor | None], size: int, inputs: Mapping[str, Array]
+) -> list[NDArray[np.float32]]:
+    """Outputs as in ``output``, by name, that do not overlap each other either."""
+    taken = dict(inputs)
+    for name, value in given.items():
+        taken[name] = output(name, value, size, taken)
+    return [taken[name] for name in given]
+
+
 def weights_of(values: Sequence[float], count: int) -> list[float]:
     """As many float64 weights as there are rows, none beyond ``WEIGHT_LIMIT``."""
     weights = [float(value) for value in values]

@@ -63,6 +63,12 @@ def _addresses(vectors: Sequence[Tensor]) -> list[int]:
     return [vector.data_ptr() for vector in vectors]
 
 
+def _outputs(
+    given: Sequence[ArrayOrTensor | None], like: Tensor, before: dict[str, Tensor]
+) -> list[Tensor]:
+    return tensors.outputs({f"out[{k}]": value for k, value in enumerate(given)}, like, before)
+
+
 def step(
     name: str,
     before: dict[str, ArrayOrTensor],
@@ -72,7 +78,7 @@ def step(
     """The state after the step of that name."""
     checked = tensors.vectors(before)
     like = next(iter(checked.values()))
-    after = tensors.outputs(out, like, checked)
+    after = _outputs(out, like, checked)
     take, inputs = getattr(cuda(), name), _addresses(list(checked.values()))
     queue(like, lambda stream: take(_addresses(after), inputs, rates, len(like), stream))
     return after
@@ -92,7 +98,7 @@ def average_and_step(  # noqa: PLR0913 (keyword-only)
     like = next(iter(vectors.values()))
     checked = tensors.rows(rows, like)
     factors = arrays.weights_of(weights, len(checked))
-    after = tensors.outputs(out, like, vectors | tensors.named(checked))
+    after = _outputs(out, like, vectors | tensors.named(checked))
     take, inputs = getattr(cuda(), name), _addresses(list(vectors.values()))
     return after, run_pass(
         like,
@@ -104,8 +110,9 @@ def average_and_step(  # noqa: PLR0913 (keyword-only)
 
 def proximal(gradient: Tensor, weights: ArrayOrTensor, anchor: ArrayOrTensor, mu: float) -> None:
     """``gradient += mu * (weights - anchor)`` in place."""
-    inputs = {"gradient": gradient, "weights": weights, "anchor": anchor}
-    addresses = _addresses(list(tensors.vectors(inputs).values()))
+    before = tensors.vectors({"weights": weights, "anchor": anchor})
+    target = tensors.output("gradient", gradient, before["weights"], before)
+    addresses = _addresses([target, *before.values()])
     queue(gradient, lambda stream: cuda().proximal(*addresses, mu, len(gradient), stream))
 
 
@@ -120,16 +127,16 @@ def train_step(
 
     ``training`` is (weights, m, v, gradient).
     """
-    named = training if anchor is None else training | {"anchor": anchor}
-    vectors = _addresses(list(tensors.vectors(named).values()))
-    like = training["gradient"]
+    like = training["weights"]
+    pull = {} if anchor is None else {"anchor": tensors.vector("anchor", anchor, like)}
+    addresses = _addresses([*tensors.outputs(training, like, pull), *pull.values()])
     stats = like.new_empty(4)  # two numbers of 8 bytes
 
     def call(stream: int) -> None:
         room = workspace(like.device, stream, len(like), 1)
         cuda().train_step(
-            vectors[:4],
-            vectors[-1],
+            addresses[:4],
+            addresses[-1],
             mu if anchor is not None else 0.0,
             clip,
             rates,

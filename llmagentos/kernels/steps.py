@@ -45,11 +45,8 @@ def room(count: int, out: Sequence[ArrayOrTensor] | None) -> Sequence[ArrayOrTen
 
 def outputs(given: Sequence[ArrayOrTensor | None], before: dict[str, arrays.Array]) -> list[Vector]:
     """Writable vectors, one for each given, that overlap neither ``before`` nor each other."""
-    taken = dict(before)
-    size = next(iter(before.values())).size
-    for k, value in enumerate(given):
-        taken[f"out[{k}]"] = arrays.output(f"out[{k}]", value, size, taken)
-    return list(taken.values())[len(before) :]
+    named = {f"out[{k}]": value for k, value in enumerate(given)}
+    return arrays.outputs(named, next(iter(before.values())).size, before)
 
 
 def momentum_step(  # noqa: PLR0913 (keyword-only)

@@ -107,13 +107,13 @@ def output(
 
 
 def outputs(
-    given: Sequence[ArrayOrTensor | None], like: Tensor, inputs: Mapping[str, Tensor]
+    given: Mapping[str, ArrayOrTensor | None], like: Tensor, inputs: Mapping[str, Tensor]
 ) -> list[Tensor]:
-    """Float32 vectors, one for each that is given, that overlap neither inputs nor each other."""
+    """Outputs as in ``output``, by name, that do not overlap each other either."""
     taken = dict(inputs)
-    for k, value in enumerate(given):
-        taken[f"out[{k}]"] = output(f"out[{k}]", value, like, taken)
-    return list(taken.values())[len(inputs) :]
+    for name, value in given.items():
+        taken[name] = output(name, value, like, taken)
+    return [taken[name] for name in given]
 
 
 def _overlap(one: Tensor, other: Tensor) -> bool:

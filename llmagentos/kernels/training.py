@@ -54,19 +54,22 @@ def train_step(  # noqa: PLR0913 (keyword-only)
     to a norm of at most ``clip`` is taken within the step. m, v and the weights are computed in
     float64, but for a root and a quotient in float32, and rounded once each: what
     ``torch.optim.AdamW`` computes, to a few roundings of float32. On a CUDA device this is two
-    launches, and nothing waits for them.
+    launches, and nothing waits for them. Raises ``ValueError`` for a wrong type or length, or one
+    vector over another; then all are as they were.
     Loshchilov and Hutter 2019, arXiv:1711.05101, Algorithm 2.
     """
     if mu and anchor is None:
         raise ValueError(f"mu={mu} needs an anchor to pull to")
     training = {"weights": weights, "m": m, "v": v, "gradient": gradient}
+    rates_here = rates.at(step)
     if takes(weights):
-        device.train_step(training, anchor, mu, clip, rates.at(step))
+        device.train_step(training, anchor, mu, clip, rates_here)
         return
-    if mu:
-        proximal(gradient, weights, anchor, mu, threads=threads)
     size = arrays.vector("weights", weights).size
-    *changed, along = (arrays.output(name, each, size, {}) for name, each in training.items())
+    pull = {} if anchor is None else {"anchor": arrays.vector("anchor", anchor, size)}
+    *changed, along = arrays.outputs(training, size, pull)
     count = arrays.threads_for(4 * along.nbytes, threads)
+    if mu:
+        proximal(along, changed[0], pull["anchor"], mu, threads=threads)
     scale = clip_scale(twin.inspect(along, count)[0], clip) if clip else 1.0
-    twin.train_step(changed, along, scale, rates.at(step), count)
+    twin.train_step(changed, along, scale, rates_here, count)
