@@ -70,9 +70,9 @@ inline Row dense_row(const Array& array, std::size_t size) {
 
 inline Row int8_row(const Array& values, const Array& scales, std::size_t size) {
     const std::size_t groups = (size + scale_group - 1) / scale_group;
-    require(values.dtype().is(py::dtype::of<std::int8_t>()) && is_flat(values, size),
+    require(py::isinstance<py::array_t<std::int8_t>>(values) && is_flat(values, size),
             "the values of a scaled row are no int8 vector of the common length");
-    require(scales.dtype().is(py::dtype::of<float>()) && is_flat(scales, groups),
+    require(py::isinstance<py::array_t<float>>(scales) && is_flat(scales, groups),
             "the scales of a scaled row are no float32 vector with one for every 128 values");
     return {static_cast<const std::byte*>(values.data()), Element::int8,
             static_cast<const std::byte*>(scales.data())};

@@ -1,6 +1,7 @@
 """What the kernels take and refuse, and what they promise whichever twin does the work."""
 
 import os
+import pickle
 import subprocess
 import sys
 
@@ -78,6 +79,13 @@ def test_scaled_rows_count_as_what_they_stand_for():
     assert kernels.inspect(row).squared_norm == expected.squared_norms[0]
     with pytest.raises(ValueError, match=r"rows\[1\] has 201 values; needs 200"):
         kernels.weighted_sum([dense[1:], row], [1, 1])
+
+
+def test_scaled_rows_may_have_crossed_a_pickle():
+    row = ScaledRow(np.ones(130, np.int8), vector(0.5, 2))
+    back = pickle.loads(pickle.dumps(row))
+    assert back.q.dtype is not row.q.dtype
+    np.testing.assert_array_equal(kernels.weighted_sum([back], [1.0]).vector, row)
 
 
 def test_mapped_rows_are_read_where_they_lie(tmp_path):
