@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <span>
 #include <utility>
 #include <vector>
@@ -104,10 +105,19 @@ inline std::size_t row_size(const py::object& row) {
     return py::len(py::isinstance<py::tuple>(row) ? py::object(py::tuple(row)[0]) : row);
 }
 
+// The lock is not taken back in a destructor, as pybind11 does it: Python up to 3.13 ends a daemon
+// thread in there when the program ends, which unwinds the stack, and that no destructor may do.
 template <class Call>
 void without_gil(const Call& call) {
-    const py::gil_scoped_release release;
-    call();
+    std::exception_ptr failure;
+    PyThreadState* const state = PyEval_SaveThread();
+    try {
+        call();
+    } catch (...) {
+        failure = std::current_exception();
+    }
+    PyEval_RestoreThread(state);
+    if (failure) std::rethrow_exception(failure);
 }
 
 inline Pass unzip(const std::vector<RowStats>& stats) {

@@ -186,6 +186,21 @@ def test_the_kernels_come_without_torch():
     assert subprocess.run([sys.executable, "-c", line], check=False).returncode == 0
 
 
+def test_a_program_may_end_while_a_daemon_thread_is_in_a_kernel():
+    program = (
+        "import threading; from llmagentos import kernels; import numpy as np\n"
+        "rows, begun = [np.ones(10**6, np.float32)] * 8, threading.Event()\n"
+        "def work():\n"
+        "    while True:\n"
+        "        kernels.weighted_sum(rows, [1] * 8)\n"
+        "        begun.set()\n"
+        "threading.Thread(target=work, daemon=True).start()\n"
+        "begun.wait()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_the_environment_chooses_the_twin(monkeypatch):
     found = twin.compiled()
     assert twin.chosen("reference", found) is kernels.reference
