@@ -56,6 +56,14 @@ struct Rows {
     std::span<RowStats> stats;
 };
 
+// The room that a thread has for every row.
+struct Room {
+    explicit Room(std::size_t rows) : squares(rows), factors(rows) {}
+
+    std::vector<Lanes> squares;
+    std::vector<Factors> factors;
+};
+
 // Calls work(cohort, chunk, scratch) for every chunk.
 template <class Work>
 void pass(std::size_t size, const Rows& all, Workers workers, const Work& work) {
@@ -66,10 +74,9 @@ void pass(std::size_t size, const Rows& all, Workers workers, const Work& work) 
     const std::vector<double> exact = exact_weights(weights);
     const Cohort cohort{rows, exact, groups, pace};
     ChunkStats parts(size, rows.size());
-    for_each_chunk(size, workers.threads, [&](Chunk chunk) {
-        std::vector<Lanes> squares(rows.size());
-        std::vector<Factors> factors(rows.size());
-        work(cohort, chunk, {parts.of(chunk), squares.data(), factors.data()});
+    std::vector<Room> rooms(crew_of(size, workers.threads), Room(rows.size()));
+    for_each_chunk(size, rooms, [&](Chunk chunk, Room& room) {
+        work(cohort, chunk, {parts.of(chunk), room.squares.data(), room.factors.data()});
     });
     for (std::size_t k = 0; k < rows.size(); ++k) stats[k] = parts.total(k);
 }

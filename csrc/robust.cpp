@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <memory>
 #include <vector>
 
 #include "threads.hpp"
@@ -11,9 +12,14 @@
 namespace llmagentos {
 namespace {
 
+// What a thread adds up. It is not filled here: memory lies near the thread that writes it first.
 struct PairSums {
-    std::vector<double> sums;
-    std::vector<WideRow> room;
+    explicit PairSums(std::size_t n)
+        : sums(std::make_unique_for_overwrite<double[]>(n * n)),
+          room(std::make_unique_for_overwrite<WideRow[]>(n)) {}
+
+    std::unique_ptr<double[]> sums;
+    std::unique_ptr<WideRow[]> room;
 };
 
 void mirror(std::span<double> matrix, std::size_t n) {
@@ -27,12 +33,13 @@ void sum_pairs(std::span<double> matrix, std::span<const Row> rows, std::size_t 
     const std::size_t n = rows.size();
     assert(matrix.size() == n * n);
     std::fill(matrix.begin(), matrix.end(), 0.0);
+    std::vector<PairSums> parts;
+    for (std::size_t k = crew_of(size, threads); k > 0; --k) parts.emplace_back(n);
     reduce_chunks(
-        size, threads,
-        [&] { return PairSums{std::vector<double>(n * n), std::vector<WideRow>(n)}; },
+        size, parts,
         [&](Chunk chunk, PairSums& part) {
-            std::fill(part.sums.begin(), part.sums.end(), 0.0);
-            add(part.sums.data(), part.room.data(), rows, chunk);
+            std::fill_n(part.sums.get(), n * n, 0.0);
+            add(part.sums.get(), part.room.get(), rows, chunk);
         },
         [&](const PairSums& part) {
             for (std::size_t i = 0; i < n * n; ++i) matrix[i] += part.sums[i];
