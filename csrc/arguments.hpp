@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <cfenv>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -105,6 +106,22 @@ inline std::size_t row_size(const py::object& row) {
     return py::len(py::isinstance<py::tuple>(row) ? py::object(py::tuple(row)[0]) : row);
 }
 
+// While there is one, this thread and those that it starts compute as arithmetic.hpp has it; then
+// the caller's rounding, its denormals and its flags are back.
+class DefaultArithmetic {
+  public:
+    DefaultArithmetic() {
+        std::fegetenv(&callers_);
+        std::fesetenv(FE_DFL_ENV);
+    }
+    ~DefaultArithmetic() { std::fesetenv(&callers_); }
+    DefaultArithmetic(const DefaultArithmetic&) = delete;
+    DefaultArithmetic& operator=(const DefaultArithmetic&) = delete;
+
+  private:
+    std::fenv_t callers_;
+};
+
 // The lock is not taken back in a destructor, as pybind11 does it: Python up to 3.13 ends a daemon
 // thread in there when the program ends, which unwinds the stack, and that no destructor may do.
 template <class Call>
@@ -112,6 +129,7 @@ void without_gil(const Call& call) {
     std::exception_ptr failure;
     PyThreadState* const state = PyEval_SaveThread();
     try {
+        const DefaultArithmetic arithmetic;
         call();
     } catch (...) {
         failure = std::current_exception();

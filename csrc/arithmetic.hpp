@@ -1,5 +1,6 @@
 // What happens to one value. CPU and CUDA run these same lines, so they give the same bits:
-// IEEE float64, round to nearest, no contraction of a * b + c, denormals kept.
+// IEEE float64, round to nearest, no contraction of a * b + c, denormals kept. Called from Python
+// this holds in any floating-point mode of the caller.
 #pragma once
 
 #include <array>

@@ -1,5 +1,9 @@
 """The compiled kernels give the bits of the plain reference, on any input and any threads."""
 
+import ctypes
+import platform
+import sys
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -86,6 +90,43 @@ def same_stats(ours, theirs):
 
 threads = pytest.mark.parametrize("threads", [1, 2, 4])
 quick = settings(deadline=None, max_examples=40)
+
+
+UPWARD = {"x86_64": 0x800, "aarch64": 0x400000}
+
+
+@pytest.fixture(params=["upward", "denormals flushed"])
+def mode(request):
+    """Enters a floating-point mode that is not the default one, until the test ends."""
+    if request.param == "upward":
+        if sys.platform != "linux" or platform.machine() not in UPWARD:
+            pytest.skip("what rounds upward is not known here")
+        change, other, default = ctypes.CDLL(None).fesetround, UPWARD[platform.machine()], 0
+    else:
+        change, other, default = pytest.importorskip("torch").set_flush_denormal, True, False
+    yield lambda: change(other)
+    change(default)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_mode_of_the_caller_changes_no_bit_and_stays(native, threads, mode):
+    rows = [*np.random.default_rng(0).standard_normal((5, 140000), np.float32)]
+    rows.append(np.full(140000, 1e-42, np.float32))
+
+    def numbers():
+        out = np.zeros(140000, np.float32)
+        stats = native.weighted_sum(out, rows, [0.3] * 6, threads)
+        native.proximal(out, rows[0], rows[5], 1e-40, threads)
+        return bits(out), stats, native.inspect(rows[0], threads)
+
+    def in_mode():
+        return bits(np.float32(1e-37) / np.arange(300, 400, dtype=np.float32))
+
+    expected, default = numbers(), in_mode()
+    mode()
+    assert in_mode() != default
+    assert numbers() == expected
+    assert in_mode() != default
 
 
 @threads

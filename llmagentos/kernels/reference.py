@@ -5,7 +5,9 @@ scales, one for every 128, that stands for their products, rounded to float32. W
 to 29 significant bits, so that a product with a value is exact; sums are float64 in the order of
 the rows, scaled ones a few at a time (``reference_rows``), and are rounded to float32 once; every
 NaN that is written is the one quiet NaN ``0x7fc00000``. Rounding is to nearest even, nothing is
-contracted, denormals are kept. ``_threads`` only keeps the signatures alike.
+contracted, denormals are kept: the native twin sees to that, NumPy is left in the mode in which the
+caller's thread is, as ``torch.set_flush_denormal`` changes it. ``_threads`` only keeps the
+signatures alike.
 """
 
 from collections.abc import Callable, Sequence
