@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
+from types import ModuleType
 
 import ml_dtypes
 import numpy as np
@@ -184,6 +185,11 @@ def test_tensors_are_rows_and_outputs_too():
 def test_the_kernels_come_without_torch():
     line = "import sys, llmagentos.kernels; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", line], check=False).returncode == 0
+
+
+def test_kernels_work_while_another_thread_imports_torch(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))
+    assert kernels.weighted_sum(ROWS, [1, 1]).vector.tolist() == [4, -2]
 
 
 def test_a_program_may_end_while_a_daemon_thread_is_in_a_kernel():

@@ -28,8 +28,9 @@ BYTES_PER_THREAD = 32 * 2**20
 
 def is_tensor(value: ArrayOrTensor) -> bool:
     """Whether the value is a torch tensor."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
+    # While another thread imports torch, it is there without its names.
+    tensor = getattr(sys.modules.get("torch"), "Tensor", None)
+    return tensor is not None and isinstance(value, tensor)
 
 
 def on_device(value: ArrayOrTensor) -> bool:
