@@ -120,6 +120,22 @@ def test_wrong_rows_and_weights_are_named(rows, weights, message):
         kernels.weighted_sum(rows, weights)
 
 
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        ((np.ones(4, np.float32), vector(1)), r"rows\[0\] is float32; needs to be int8"),
+        ((np.ones(4, np.int8), np.ones(1)), r"the scale of rows\[0\] is float64; needs to be fl"),
+        ((np.ones(4, np.int8), vector(1, 2)), r"the scale of rows\[0\] has 2 values; needs 1"),
+        ((np.ones((2, 2), np.int8), vector(1)), r"rows\[0\] has shape \(2, 2\)"),
+        ((np.ones(8, np.int8)[::2], vector(1)), r"rows\[0\] has .* strides \(2,\)"),
+        ((np.ones(4, np.int8),), r"rows\[0\] has 1 parts; needs int8 values and their scales"),
+    ],
+)
+def test_wrong_scaled_rows_are_named(pair, message):
+    with pytest.raises(ValueError, match=message):
+        kernels.weighted_sum([pair], [1])
+
+
 def test_outputs_may_not_lie_over_inputs():
     memory = np.zeros(6, np.float32)
     with pytest.raises(ValueError, match=r"out overlaps rows\[1\]"):

@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from llmagentos.scaled import ScaledRow
+from llmagentos.scaled import ScaledRow, groups
 
 Array = NDArray[Any]
 ArrayOrTensor = Any
@@ -49,11 +49,17 @@ def host(value: ArrayOrTensor) -> Array:
     return np.asarray(tensor.numpy())
 
 
-def row(name: str, value: ArrayOrTensor, size: int | None = None) -> Array:
-    """A contiguous ``(d,)`` row of one of the row types, at any address; else ``ValueError``."""
+def row(
+    name: str,
+    value: ArrayOrTensor,
+    size: int | None = None,
+    types: Sequence[np.dtype[Any]] = ROW_TYPES,
+) -> Array:
+    """A contiguous ``(d,)`` row of one of the types, at any address; else ``ValueError``."""
     array = host(value)
-    if array.dtype not in ROW_TYPES:
-        raise ValueError(f"{name} is {array.dtype}; needs to be float32, float16 or bfloat16")
+    if array.dtype not in types:
+        needed = " or ".join(map(str, types))
+        raise ValueError(f"{name} is {array.dtype}; needs to be {needed}")
     if array.ndim != 1 or not array.flags.c_contiguous:
         raise ValueError(
             f"{name} has shape {array.shape} and strides {array.strides}; "
@@ -64,19 +70,19 @@ def row(name: str, value: ArrayOrTensor, size: int | None = None) -> Array:
     return array
 
 
-def rows(values: Sequence[ArrayOrTensor], size: int | None = None) -> list[Array]:
-    """Rows of one length: the given one, else that of the first."""
-    checked: list[Array] = []
-    for k, value in enumerate(values):
-        checked.append(row(f"rows[{k}]", value, size))
-        size = checked[0].size
-    return checked
+def scaled_row(name: str, parts: Sequence[ArrayOrTensor]) -> ScaledRow:
+    """The row of int8 values and their float32 scales; else ``ValueError``."""
+    if len(parts) != 2:
+        raise ValueError(f"{name} has {len(parts)} parts; needs int8 values and their scales")
+    q = row(name, parts[0], types=(np.dtype(np.int8),))
+    scale = row(f"the scale of {name}", parts[1], groups(q.size), (np.dtype(np.float32),))
+    return ScaledRow(q, scale)
 
 
 def row_in_place(name: str, value: RowLike, size: int | None = None) -> Array | ScaledRow:
     """A row as in ``row``, or a scaled one of that length, for a pair of its tensors too."""
     if isinstance(value, tuple):
-        value = ScaledRow(*map(host, value))
+        value = scaled_row(name, value)
     if not isinstance(value, ScaledRow):
         return row(name, value, size)
     if size is not None and len(value) != size:

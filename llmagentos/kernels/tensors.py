@@ -66,6 +66,8 @@ def row(name: str, value: Any, like: Tensor) -> DeviceRow:
     """A row beside ``like``: a tensor, or a pair of int8 values and float32 scales."""
     if not isinstance(value, tuple):
         return DeviceRow(vector(name, value, like, ROW_TYPES))
+    if len(value) != 2:
+        raise ValueError(f"{name} has {len(value)} parts; needs int8 values and their scales")
     values, scales = value
     return DeviceRow(
         vector(name, values, like, ("int8",)),
