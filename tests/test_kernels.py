@@ -152,6 +152,17 @@ def test_average_step_is_the_reference(native, threads, cohort, lr, data):
     assert bits(ours) == bits(theirs)
 
 
+@pytest.mark.parametrize("steps", [-3, -2, 0])
+def test_a_weight_is_rounded_before_it_counts_as_zero(native, steps):
+    weight = 2.0**-800 + steps * 2.0**-831
+    row, anchor = np.full(4, 3e38, np.float32), np.zeros(4, np.float32)
+    ours, theirs = np.ones((2, 4), np.float32)
+    native.average_step(ours, anchor, 2.0**700, [row], [weight], 1)
+    reference.average_step(theirs, anchor, 2.0**700, [row], [weight], 1)
+    assert bits(ours) == bits(theirs)
+    assert (ours > 0).all() == (steps > -3)
+
+
 @threads
 @quick
 @given(data=st.data(), size=sizes)

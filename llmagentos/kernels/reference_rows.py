@@ -21,10 +21,9 @@ def exact_weight(weight: float) -> float:
 
     Times a float32 it is exact in float64: a fused multiply-add gives the bits of two operations.
     """
-    if abs(weight) < 2.0**-800:
-        return 0.0
     mantissa, exponent = math.frexp(weight)
-    return math.ldexp(round(math.ldexp(mantissa, 29)), exponent - 29)
+    rounded = math.ldexp(round(math.ldexp(mantissa, 29)), exponent - 29)
+    return 0.0 if abs(rounded) < 2.0**-800 else rounded
 
 
 @np.errstate(all="ignore")
