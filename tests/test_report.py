@@ -13,7 +13,8 @@ import pytest
 
 from llmagentos.errors import JournalError, SettingError
 from llmagentos.publish import loading_lines
-from llmagentos.report import print_summary, round_line, terminal, write_report
+from llmagentos.report import agent_lines, print_summary, round_line, terminal, write_report
+from llmagentos.report.agent_lines import AgentCourses, draw_agents
 from llmagentos.report.quantities import (
     count,
     duration,
@@ -162,6 +163,14 @@ def test_same_records_give_the_same_bytes(tmp_path):
     folder = run_folder(tmp_path, [record(1, FOUR), record(2, FOUR)], summary_of(FOUR))
     first = write_report(folder).read_bytes()
     assert write_report(folder).read_bytes() == first
+
+
+def test_a_crowd_is_drawn_in_the_order_of_its_agents(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(agent_lines, "line", lambda _axes, _rounds, y, **_: drawn.append(y[0]))
+    agents = {f"agent-{k}": np.array([float(k)]) for k in range(30)}
+    draw_agents(AgentCourses(np.array([1]), agents, np.array([np.nan])), "Loss", "nats")
+    assert drawn == [*range(1, 29), 29, 0]
 
 
 def test_hostile_names_and_answers_are_only_shown(tmp_path):

@@ -115,8 +115,9 @@ def _draw_each(
 def _draw_crowd(axes: Axes, rounds: NDArray[np.int64], shown: dict[str, Course]) -> list[Sign]:
     last = {agent: course[np.isfinite(course)][-1] for agent, course in shown.items()}
     ends = [max(last, key=last.__getitem__), min(last, key=last.__getitem__)]
-    for agent in shown.keys() - set(ends):
-        line(axes, rounds, shown[agent], color=MUTED, linewidth=0.7, alpha=0.4)
+    for agent, course in shown.items():
+        if agent not in ends:
+            line(axes, rounds, course, color=MUTED, linewidth=0.7, alpha=0.4)
     for series, agent in zip((1, 0), ends, strict=True):
         look = {"color": SERIES[series], "marker": MARKERS[series], "zorder": 5}
         line(axes, rounds, shown[agent], **look)
