@@ -368,6 +368,18 @@ def test_tied_weights_count_once_and_stay_tied():
     assert "1.weight" not in fl._weights.layout.names
 
 
+def test_a_shared_buffer_stays_shared():
+    model = Scalar()
+    model.register_buffer("count", torch.zeros(1))
+    model.inner = nn.Module()
+    model.inner.register_buffer("count", model.count)
+    fl = scalar_federation(model)
+    fl.train(1, verbose=False)
+    after = fl.get_global_model()
+    assert after.count is after.inner.count
+    assert fl._weights.layout.names == ("count", "w")
+
+
 def test_every_row_is_seen_once_a_pass_in_an_order_of_its_own():
     seen = []
 

@@ -29,6 +29,7 @@ class ModelWeights:
         saved = model.state_dict().keys()
         first = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
         self.buffers = {n: b for n, b in first.items() if n in saved and _averaged(n, b)}
+        self._shared = _names_of_buffers(model)
         self._kept = {n: b for n, b in first.items() if n not in self.buffers}
         tensors = self.parameters | self.buffers
         self.layout = Layout.order({name: tuple(t.shape) for name, t in tensors.items()})
@@ -58,9 +59,13 @@ class ModelWeights:
             self._assign(name, buffer.clone())
 
     def _assign(self, name: str, buffer: Tensor) -> None:
-        """A buffer is set, not written into: modules may have put another tensor in its place."""
-        owner, _, leaf = name.rpartition(".")
-        setattr(self.model.get_submodule(owner), leaf, buffer)
+        """A buffer is set, not written into: modules may have put another tensor in its place.
+
+        It is set wherever it was at first, so that modules that shared it still do.
+        """
+        for shared in self._shared[name]:
+            owner, _, leaf = shared.rpartition(".")
+            setattr(self.model.get_submodule(owner), leaf, buffer)
 
     def hash(self) -> str:
         """SHA-256 over sorted names, types, shapes and bytes of all parameters and buffers."""
@@ -71,6 +76,14 @@ class ModelWeights:
             flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
             digest.update(flat.cpu().numpy().data)
         return digest.hexdigest()
+
+
+def _names_of_buffers(model: nn.Module) -> dict[str, list[str]]:
+    """By a buffer's first name, as ``named_buffers`` has it, all that it has."""
+    names: dict[int, list[str]] = {}
+    for name, buffer in model.named_buffers(remove_duplicate=False):
+        names.setdefault(id(buffer), []).append(name)
+    return {first: [first, *others] for first, *others in names.values()}
 
 
 @contextmanager
