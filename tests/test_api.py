@@ -456,6 +456,14 @@ def test_a_printed_report_is_as_short_for_a_thousand_clients():
     assert "seconds=" in repr(report)
 
 
+def test_the_bar_shows_reasons_as_they_are(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    fl = federated(loss_fn=Fragile(1, OSError("cannot read [/mnt/share/x.png]")))
+    fl.train(1, ServerSettings(quorum=0.5))
+    assert "[/mnt/share/x.png]" in capsys.readouterr().out
+
+
 def test_an_error_of_a_callers_code_tells_the_shapes_of_the_batch():
     fl = FederatedLearning(network(), nn.CrossEntropyLoss(), SGD)
     fl.add_client("north", [(torch.zeros(5, 2), torch.zeros(5)) for _ in range(3)])

@@ -17,7 +17,7 @@ Show = Callable[[RoundReport], None]
 def round_bar(played: int, rounds: int, *, verbose: bool) -> Iterator[Show]:
     """A bar that follows the reports it is shown, on a terminal or in a notebook."""
     console = Console(highlight=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     off = not (verbose and (console.is_terminal or console.is_jupyter))
     with Progress(
         *columns, TimeRemainingColumn(), console=console, transient=True, disable=off
