@@ -28,6 +28,7 @@ from llmagentos.api.weights import ModelWeights, trainable
 from llmagentos.engines import InProcessEngine
 from llmagentos.errors import SettingError
 from llmagentos.federation import Federation, Plan, run
+from llmagentos.fields import LONGEST_TEXT, is_text
 from llmagentos.journal import Journal
 from llmagentos.messages import Enrolled
 from llmagentos.round_report import RoundReport
@@ -111,6 +112,8 @@ class FederatedLearning:
         name = f"client-{len(self._clients) + 1}" if name is None else name
         if not isinstance(name, str) or not name:
             raise SettingError(f"name={name!r}: needs to be text; call add_client(name, data)")
+        remedy = f"a name is printable text, with plain blanks, of up to {LONGEST_TEXT} letters"
+        require(is_text(name), "name", name, remedy)
         if data is None or isinstance(data, str):
             raise SettingError(f"data={data!r}: give the rows or batches of client {name!r}")
         if name in self._clients:
