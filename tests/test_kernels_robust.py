@@ -256,6 +256,15 @@ def test_a_clipped_row_keeps_within_the_limit(scale):
     assert norm == pytest.approx(0.5 * scale, rel=1e-7)
 
 
+def test_a_clipped_row_of_bytes_keeps_within_the_limit():
+    generator = np.random.default_rng(6)
+    beyond = []
+    for limit in generator.uniform(0.25, 0.26, 5000):
+        row = ScaledRow(generator.integers(64, 128, 1, np.int8), generator.random(1, np.float32))
+        beyond.append(float(kernels.clipped(row, limit).vector[0]) / limit - 1)
+    assert 1e-7 < max(beyond) < 2e-7
+
+
 def test_masks_that_add_up_to_nothing_cancel():
     mask = np.uint32([1, 2**31, 2**32 - 1])
     rows = [np.uint32([5, 6, 7]) + mask, np.uint32([1, 1, 1]) - mask]

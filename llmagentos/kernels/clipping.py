@@ -29,9 +29,9 @@ def clipped(
 ) -> Clipped:
     """``row * min(1, limit / norm)``: the row itself where it is short enough.
 
-    A row as in ``weighted_sum`` -> ``(d,)`` float32, its norm at most ``limit`` to a relative 1e-7.
-    Two passes: the norm, and the scaled copy. Raises ``ValueError`` unless ``limit`` is above 0 and
-    finite.
+    A row as in ``weighted_sum`` -> ``(d,)`` float32, its norm at most ``limit`` to a relative 1e-7,
+    or 2e-7 for scaled bytes. Two passes: the norm, and the scaled copy. Raises ``ValueError``
+    unless ``limit`` is above 0 and finite.
     """
     if not 0 < limit < math.inf:
         raise ValueError(f"limit={limit}; needs to be above 0 and finite")
