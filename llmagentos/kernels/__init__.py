@@ -1,9 +1,11 @@
 """The arithmetic of a round over flat vectors: the door to the compiled extension.
 
-Every function takes NumPy arrays and torch tensors. Where the first is a tensor on a CUDA device
-and the CUDA twin was built, the work is done there and the results are tensors; other tensors on a
-device are copied to the host. ``reference`` says in plain NumPy what each kernel means; ``native``
-says whether the compiled twin, which gives the same bits, was loaded.
+Every function takes NumPy arrays, and but for ``ring_sum`` torch tensors. Averages, steps and
+``inspect`` are done on a CUDA device where the anchor or the first row is a tensor there and the
+CUDA twin was built: the others have to be beside it, and the results are tensors. All else copies
+the tensors that it reads to the host; what it writes has to lie there. ``reference`` says in plain
+NumPy what each kernel means; ``native`` says whether the compiled twin, which gives the same bits,
+was loaded.
 """
 
 from llmagentos.kernels.averaging import (
