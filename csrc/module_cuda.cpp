@@ -43,17 +43,18 @@ struct Cohort {
     std::vector<double> weights;
     Address stats, workspace;
 
-    Cohort(const std::vector<Entry>& rows, std::vector<double> weights, Address stats,
-           Address workspace)
-        : weights(std::move(weights)), stats(stats), workspace(workspace) {
-        for (const auto& [address, name, scales] : rows) {
-            this->rows.push_back(
-                {at<const std::byte>(address), element_of(name), at<const std::byte>(scales)});
-        }
-    }
-
     Rows view() const { return {rows, weights, at<RowStats>(stats), at<std::byte>(workspace)}; }
 };
+
+Cohort cohort_of(const std::vector<Entry>& entries, std::vector<double> weights, Address stats,
+                 Address workspace) {
+    Cohort cohort{{}, std::move(weights), stats, workspace};
+    for (const auto& [address, name, scales] : entries) {
+        cohort.rows.push_back(
+            {at<const std::byte>(address), element_of(name), at<const std::byte>(scales)});
+    }
+    return cohort;
+}
 
 void py_inspect(std::size_t size, const Cohort& rows, Address stream) {
     inspect(size, rows.view(), stream_at(stream));
@@ -144,8 +145,7 @@ PYBIND11_MODULE(_cuda, module) {
     using namespace llmagentos;
     using namespace llmagentos::cuda;
     module.doc() = "The kernels of llmagentos.kernels.reference on a CUDA device: the same bits.";
-    py::class_<Cohort>(module, "Cohort")
-        .def(py::init<const std::vector<Entry>&, std::vector<double>, Address, Address>());
+    py::class_<Cohort>(module, "Cohort").def(py::init(&cohort_of));
     module.def("workspace_bytes", &workspace_bytes);
     module.def("inspect", &py_inspect);
     module.def("weighted_sum", &py_weighted_sum);
