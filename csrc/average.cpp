@@ -1,5 +1,4 @@
 // One pass over the rows: sums, the server's step, norms and finiteness.
-#include <algorithm>
 #include <cassert>
 #include <vector>
 

@@ -2,6 +2,8 @@
 // Part of chunk.hpp, and local to each instruction set as that is.
 #pragma once
 
+#include <cstring>
+
 #include "columns.hpp"
 
 namespace llmagentos {

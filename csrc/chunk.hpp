@@ -45,7 +45,8 @@ std::int64_t count_nonfinite(Row row, Span block) {
     return count;
 }
 
-// Counting costs nothing where the norm shows that all values are finite.
+// Counting costs nothing where the norm shows that all values are finite. It is made infinite where
+// they are not: the square of an s q beyond float32's range may be finite in float64.
 void add_stats(RowStats& stats, const Lanes& squares, Row row, Span block) {
     double norm = fold_lanes(squares);
     if (!(norm < suspect_norm)) {

@@ -4,8 +4,10 @@
 #pragma once
 
 #include <algorithm>
+#include <span>
 #include <utility>
 
+#include "bytes.hpp"
 #include "network.hpp"
 
 namespace llmagentos {

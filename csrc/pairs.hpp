@@ -3,10 +3,14 @@
 // Part of chunk.hpp, and local to each instruction set as that is.
 #pragma once
 
+#include <span>
+#include <utility>
+
+#include "order.hpp"
+
 namespace llmagentos {
 namespace {
 
-// Groups have at most pair_limit rows: that many times that many sums of eight fit the registers.
 using BlockAhead = Ahead<block_size / floats_per_line>;
 
 struct SquaredDifference {
@@ -72,7 +76,8 @@ constexpr PairTable<Term> pair_table(std::index_sequence<sizes...>) {
     return table;
 }
 
-// Calls visit(first, count) for groups of about the same size.
+// Calls visit(first, count) for groups of about the same size, of at most pair_limit rows: that
+// many times that many sums of eight fit the registers.
 template <class Visit>
 void for_each_group(std::size_t n, const Visit& visit) {
     std::size_t first = 0;

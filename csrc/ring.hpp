@@ -1,6 +1,13 @@
 // Sums modulo 2^32 over one chunk. Part of chunk.hpp, and local to each instruction set as that is.
 #pragma once
 
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <utility>
+
+#include "columns.hpp"
+
 namespace llmagentos {
 namespace {
 
