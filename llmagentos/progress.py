@@ -70,7 +70,9 @@ def _readable(path: Path) -> str:
 
 
 def _progress(rows: sqlite3.Connection, live: bool) -> Progress:
-    (run,) = rows.execute("SELECT value FROM facts WHERE name='run'").fetchone()
+    begun = rows.execute("SELECT value FROM facts WHERE name='run'").fetchone()
+    if begun is None:
+        raise JournalError("the run has not begun")
     (open_round,) = rows.execute("SELECT max(round) FROM rounds").fetchone()
     reports = rows.execute("SELECT report FROM rounds WHERE report IS NOT NULL ORDER BY round")
     # The measurements before and after a run carry the number of rounds that were closed.
@@ -81,7 +83,7 @@ def _progress(rows: sqlite3.Connection, live: bool) -> Progress:
         (open_round,),
     )
     return Progress(
-        run=run,
+        run=begun[0],
         live=live,
         reports=[json.loads(report) for (report,) in reports],
         open_round=open_round,

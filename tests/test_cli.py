@@ -109,6 +109,8 @@ def test_a_wrong_word_is_named_with_its_remedy(tmp_path, words, message):
         ("local: {steps: many}", "local.steps='many': needs a whole number"),
         ("local: [", "--config: the file is not YAML"),
         ("rounds: 2\nrounds: 3", "'rounds' is there twice"),
+        ("", "--config: the file holds nothing in place of settings such as 'rounds: 3'"),
+        ("- a", "--config: the file holds - a in place of settings"),
     ],
 )
 def test_a_wrong_file_is_named_with_its_remedy(tmp_path, text, message):
@@ -122,7 +124,7 @@ def begun(tmp_path, name="mine", **settings):
     from llmagentos.recipes.run_folder import RunFolder
 
     folder = RunFolder(tmp_path / name)
-    folder.make()
+    folder.claim(numbered=False)
     folder.begin(dump_settings(RunSettings(**settings)))
 
 
@@ -131,6 +133,17 @@ def test_a_file_that_is_not_utf8_is_named(tmp_path):
     file.write_bytes(b"seed: 1 # \xe9")
     with pytest.raises(SettingError, match="not UTF-8"):
         read("--config", str(file), out=tmp_path)
+
+
+def test_two_starts_without_a_name_have_folders_of_their_own(tmp_path):
+    from llmagentos.recipes.tuning import claimed
+
+    first, second = (read(out=tmp_path) for _ in range(2))
+    assert first.folder.path == second.folder.path
+    with claimed(first) as one, claimed(second) as other:
+        assert [one.folder.path.name, other.folder.path.name] == ["fedavg_lora", "fedavg_lora-2"]
+        one.folder.begin("{}")
+    assert [path.name for path in tmp_path.iterdir()] == ["fedavg_lora"]
 
 
 def test_a_start_that_was_cut_off_at_once_leaves_its_name_free(tmp_path):

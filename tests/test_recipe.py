@@ -2,13 +2,14 @@
 
 import json
 import re
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from llmagentos.codecs import unpack
 from llmagentos.federation import measure
@@ -345,3 +346,24 @@ def test_trackers_get_the_numbers_of_every_round(tmp_path):
     words = words_for(tmp_path, "--trackers", "[tensorboard]", "--rounds", "1")
     assert exit_code_of(tune, words) == 0
     assert list((tmp_path / "run" / "trackers").rglob("events.*"))
+
+
+def test_a_wrong_first_adapter_leaves_nothing(undisturbed, tmp_path):
+    other, told = tmp_path / "other", tmp_path / "told"
+    shutil.copytree(undisturbed / "adapter", other)
+    weights = load_file(other / "adapter_model.safetensors")
+    renamed = {f"un{name}": tensor for name, tensor in weights.items()}
+    save_file(renamed, other / "adapter_model.safetensors")
+    words = words_for(tmp_path, "--init_adapter", str(other))
+    assert exit_code_of(tune, words, told=told) == 2
+    assert str(other) in told.read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "told"]
+
+
+def test_a_journal_that_cannot_be_used_is_not_said_to_go_on(undisturbed, tmp_path):
+    shutil.copytree(undisturbed, tmp_path / "run")
+    words, told = words_for(tmp_path, "--resume", "--rounds", "3"), tmp_path / "told"
+    with Journal(tmp_path / "run" / "journal"):
+        assert exit_code_of(tune, words, told=told) == 1
+    assert "is in use by another process; wait for it" in told.read_text()
+    assert "Go on with" not in told.read_text()

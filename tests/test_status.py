@@ -145,6 +145,9 @@ def test_a_folder_without_a_run_is_named(tmp_path):
         named_run("nothing", tmp_path)
     with pytest.raises(JournalError, match="not begun"):
         read_progress(tmp_path)
+    Journal(tmp_path).close()
+    with pytest.raises(JournalError, match="not begun"):
+        read_progress(tmp_path)
     (tmp_path / "journal.sqlite").write_bytes(np.arange(99).tobytes())
     with pytest.raises(JournalError, match="cannot be read"):
         read_progress(tmp_path)

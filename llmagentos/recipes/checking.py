@@ -35,12 +35,14 @@ def check(settings: AgentSettings, to_example: ToExample) -> int:
     """The number of things that are wrong; each line says so, and what to do."""
     tried = Tried(settings, to_example)
     wrong: set[str] = set()
+    to_mend = 0
     for line in LINES:
         verdict, told = _verdict(line, tried, wrong)
         if verdict != "ok":
             wrong.add(line.name)
+        to_mend += verdict == "NO"
         print(f"{verdict:3} {line.name:9} {told}", flush=True)
-    return len(wrong)
+    return to_mend
 
 
 def _verdict(line: "Line", tried: "Tried", wrong: set[str]) -> tuple[str, str]:

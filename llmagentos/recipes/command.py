@@ -33,6 +33,8 @@ class Command:
     resume: bool
     dry_run: bool
     compare: bool
+    numbered: bool = False
+    """Whether nobody has named the folder, so that it may be the next one, too."""
 
 
 def read_command(recipe: Recipe, words: Sequence[str]) -> Command:
@@ -49,7 +51,8 @@ def read_command(recipe: Recipe, words: Sequence[str]) -> Command:
     settings = _settings(parser, asked)
     if asked.resume:
         _check_resumed(load_settings(folder.settings), settings)
-    return Command(settings, folder, asked.resume, asked.dry_run, asked.compare)
+    numbered = asked.name is None and not asked.resume
+    return Command(settings, folder, asked.resume, asked.dry_run, asked.compare, numbered)
 
 
 def _parser(recipe: Recipe) -> ArgumentParser:

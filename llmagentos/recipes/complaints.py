@@ -17,6 +17,9 @@ def explained(message: str, flags: Collection[str]) -> str:
     if wrong:
         return _wrong(wrong[1], " ".join(wrong[2].split()), names)
     words = " ".join(message.split())
+    if words.startswith("Unexpected config:"):
+        held = words.removeprefix("Unexpected config:").strip() or "nothing"
+        return f"--config: the file holds {held} in place of settings such as 'rounds: 3'"
     broken = words.removeprefix("Problems parsing config: ")
     return words if broken == words else f"--config: the file is not YAML ({broken}); mend it"
 

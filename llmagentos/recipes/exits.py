@@ -5,14 +5,15 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
-from llmagentos.errors import LLMAgentOSError, SettingError
+from llmagentos.errors import JournalError, LLMAgentOSError, SettingError
 from llmagentos.files import FULL
 
 
 def exit_code(program: Callable[[], None], go_on: Callable[[], str] = str) -> int:
     """Run a program and say on standard error, in a line, why it did not finish.
 
-    ``go_on`` says how to go on from where an interrupted program stopped, once that is known.
+    ``go_on`` says how to go on from where an interrupted program stopped, once that is known. A
+    journal that cannot be used says its own remedy.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -21,6 +22,8 @@ def exit_code(program: Callable[[], None], go_on: Callable[[], str] = str) -> in
         return _say(f"error: {error}", 2)
     except KeyboardInterrupt:
         return _say(f"interrupted; nothing is lost. {go_on()}".rstrip(), 130)
+    except JournalError as error:
+        return _say(f"error: {error}", 1)
     except LLMAgentOSError as error:
         return _say(f"error: {error}. {go_on()}".rstrip(), 1)
     except OSError as error:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,27 @@ class RunFolder:
         left = (path.name for path in found if not path.name.startswith("."))
         return bool(set(left) - {self.journal.name}) or self.path.is_file()
 
-    def make(self) -> None:
-        """The folder is there; ``SettingError`` where it cannot be."""
+    def claim(self, *, numbered: bool) -> "RunFolder":
+        """The folder, which is there; a ``numbered`` one is the next where another run took it.
+
+        Raises ``SettingError`` where it cannot be there.
+        """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=not numbered)
+        except FileExistsError:
+            if not numbered:
+                raise _unwritable(self.path, "it is no folder") from None
+            recipe = re.sub(r"-\d+$", "", self.path.name)
+            name = _name(self.path.parent, recipe, next_=True)
+            return RunFolder(self.path.parent / name).claim(numbered=True)
         except OSError as error:
             raise _unwritable(self.path, error.strerror or "") from error
+        return self
+
+    def release(self) -> None:
+        """Nothing is left of a folder that nothing has come into."""
+        with suppress(OSError):
+            self.path.rmdir()
 
     def check(self) -> None:
         """Raise ``SettingError`` where the folder could not be made; nothing is written."""

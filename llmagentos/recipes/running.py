@@ -47,7 +47,8 @@ def carry_out(command: Command, examples: Examples, display: Display, *, first: 
 def federate(session: Session, command: Command, display: Display) -> None:
     """Play the rounds that are missing, publish each, and leave summary and report."""
     folder, settings = command.folder, session.settings
-    folder.make()
+    if not command.resume:
+        session.first_state()  # a wrong start is told before anything is written
     with Journal(folder.journal) as journal, Leader(session.trainer) as trainer:
         if folder.begun and not command.resume:
             raise name_taken(folder)

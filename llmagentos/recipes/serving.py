@@ -75,7 +75,7 @@ def _check(settings: AgentSettings, to_example: ToExample) -> None:
 
     wrong = check(settings, to_example)
     if wrong:
-        raise LLMAgentOSError(f"{wrong} of the lines above say what to mend")
+        raise LLMAgentOSError(f"mend what is marked NO above ({wrong})")
 
 
 def _answer_once(settings: AgentSettings, to_example: ToExample) -> None:

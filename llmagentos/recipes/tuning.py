@@ -4,7 +4,9 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from llmagentos.aggregation import check_aggregation
@@ -28,9 +30,24 @@ def main(recipe: Recipe, words: Sequence[str] | None = None) -> int:
     def read() -> None:
         commands.append(read_command(recipe, sys.argv[1:] if words is None else words))
 
-    return exit_code(read) or exit_code(
-        lambda: tune(commands[0]), lambda: go_on(recipe, commands[0])
-    )
+    def play() -> None:
+        if commands[0].dry_run or not first_process():
+            return tune(commands[0])
+        with claimed(commands[0]) as command:
+            commands[0] = command
+            return tune(command)
+
+    return exit_code(read) or exit_code(play, lambda: go_on(recipe, commands[0]))
+
+
+@contextmanager
+def claimed(command: Command) -> Iterator[Command]:
+    """The command in a folder that is its own; nothing stays of one that nothing came into."""
+    command = replace(command, folder=command.folder.claim(numbered=command.numbered))
+    try:
+        yield command
+    finally:
+        command.folder.release()
 
 
 def tune(command: Command) -> None:

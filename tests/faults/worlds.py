@@ -45,7 +45,7 @@ class World:
     def play(self, path: Path) -> None:
         """The run in a folder is at its end, wherever it was before."""
         folder = RunFolder(path)
-        folder.make()
+        folder.claim(numbered=False)
         parts = self.parts(path)
         folder.begin("{}")
         publish(folder, parts.journal)
