@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from weakref import ref
 
 import datasets
 import numpy as np
@@ -319,6 +320,44 @@ def test_the_given_model_stays_as_it_is_and_its_mode_is_kept():
     assert all(parameter.grad is None for parameter in [*model.parameters(), *after.parameters()])
     assert [part.training for part in after] == [True, False, True, True, True]
     assert after is not fl.get_global_model()
+
+
+@pytest.mark.parametrize("before", [None, torch.tensor(7.0)])
+@pytest.mark.parametrize("quorum", [1.0, 0.5])
+def test_a_loss_that_would_train_the_given_model_is_refused_and_leaves_it(before, quorum):
+    model = Scalar(2.0)
+    model.w.grad = before
+
+    def penalised(output, target):
+        return half_square(output, target) + 10 * model.w.square()
+
+    fl = federated(model, loss_fn=penalised)
+    for _ in range(2):
+        with pytest.raises((SettingError, QuorumError), match=r"uses w of the model .* batch"):
+            fl.train(1, ServerSettings(quorum=quorum), verbose=False)
+    assert model.w.grad is before
+    assert before in (None, 7.0)
+
+
+def test_a_loss_may_read_the_given_model_as_it_is():
+    model = network()
+
+    def near_the_teacher(output, target):
+        with torch.no_grad():
+            teacher = model[0].weight.square().sum()
+        return nn.functional.mse_loss(output, target) + teacher
+
+    assert trained(fl=federated(model, loss_fn=near_the_teacher)) == trained()
+    model[0].weight.sum().backward()  # afterwards the caller may train it
+    assert torch.equal(model[0].weight.grad, torch.ones(4, 3))
+
+
+def test_the_given_model_is_not_kept_alive():
+    model = Scalar()
+    fl, held = scalar_federation(model), ref(model.w)
+    del model
+    assert weight_after(fl) == 1.5
+    assert held() is None
 
 
 def test_statistics_of_batch_norm_are_averaged_whatever_the_server_does():

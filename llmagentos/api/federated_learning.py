@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from llmagentos.adapter import Adapter
 from llmagentos.api.batches import batches_of
+from llmagentos.api.bystander import Bystander
 from llmagentos.api.clients import Client, client_of
 from llmagentos.api.display import round_bar, summary_line
 from llmagentos.api.optimizers import fresh_optimizer
@@ -76,12 +77,12 @@ class FederatedLearning:
         require(callable(loss_fn), "loss_fn", loss_fn, "needs to be callable with (output, target)")
         made = not isinstance(loss_fn, type)
         require(made, "loss_fn", loss_fn, "is a class; call it, as in torch.nn.MSELoss()")
-        trainable(model)
+        passed = Bystander(trainable(model))
         self._weights = ModelWeights(deepcopy(model))
         self._clients: dict[str, Client] = {}
         fresh = fresh_optimizer(optimizer, model)
         fresh(self._weights.parameters)
-        self._trainer = ClientTrainer(self._weights, loss_fn, fresh, self._clients)
+        self._trainer = ClientTrainer(self._weights, loss_fn, fresh, self._clients, passed)
         adapter = Adapter(self._weights.layout, self._weights.vector())
         self._state = ServerState(1, adapter)
         self._rounds = 0

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from inspect import Parameter, signature
+from itertools import islice
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch.optim import Optimizer
 
 from llmagentos import kernels
 from llmagentos.api.batches import shapes_of
+from llmagentos.api.bystander import Bystander
 from llmagentos.api.clients import Client
 from llmagentos.api.optimizers import Fresh
 from llmagentos.api.proximal import pull_to_here
@@ -43,6 +45,7 @@ class ClientTrainer:
     loss_fn: Loss
     optimizer: Fresh
     clients: Mapping[str, Client]
+    passed: Bystander
 
     def fit(self, tasks: Sequence[Task]) -> Iterator[list[Update]]:
         """The updates of the tasks, one at a time."""
@@ -83,7 +86,10 @@ class ClientTrainer:
         optimizer = self.optimizer(parameters)
         pull = pull_to_here(list(parameters.values()), task.settings["mu"])
         batches = client.batches.of_round(task, client.steps)
-        losses = [_step(optimizer, partial(self.loss, batch), pull) for batch in batches]
+        steps = (_step(optimizer, partial(self.loss, batch), pull) for batch in batches)
+        with self.passed.untouched():
+            losses = list(islice(steps, 1))
+        losses += steps
         self.weights.model.zero_grad()
         return _mean(losses)
 
