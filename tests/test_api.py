@@ -390,6 +390,24 @@ def test_masks_with_infinities_and_buffers_that_are_not_saved_stay():
     assert torch.equal(fl.get_global_model().mask, model.mask)
 
 
+@pytest.mark.parametrize("strategy", ["fedavg", "fedadam"])
+def test_values_of_float64_buffers_that_no_client_changed_stay_exact(strategy):
+    class Clocked(Scalar):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("clock", torch.tensor([1732200000.123, 0.1], dtype=torch.float64))
+
+        def forward(self, x):
+            if self.training:
+                self.clock[1] = 0.5
+            return super().forward(x)
+
+    fl = scalar_federation(Clocked())
+    assert fl.get_global_model().clock.tolist() == [1732200000.123, 0.1]
+    fl.train(2, strategy, verbose=False)
+    assert fl.get_global_model().clock.tolist() == [1732200000.123, 0.5]
+
+
 def test_weights_of_another_type_are_averaged_in_float32_and_converted_back():
     model = Scalar().to(torch.bfloat16)
     fl = scalar_federation(model)

@@ -19,7 +19,8 @@ class ModelWeights:
 
     Tied parameters count once. Frozen parameters stay out, and so do buffers that are no numbers
     to average: integers, what is not saved with the model, and constants with infinite values,
-    such as masks. Those go back to what they held at first whenever a vector is loaded.
+    such as masks. Those go back to what they held at first whenever a vector is loaded, and
+    so do values of float64 buffers, such as times, that no client changed.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -54,7 +55,7 @@ class ModelWeights:
             if name in self.parameters:
                 self.parameters[name].copy_(torch.tensor(values))
             else:
-                self._assign(name, torch.tensor(values).to(self.buffers[name]))
+                self._assign(name, _moved(self.buffers[name], torch.tensor(values)))
         for name, buffer in self._kept.items():
             self._assign(name, buffer.clone())
 
@@ -96,6 +97,14 @@ def training_mode(model: nn.Module, training: bool) -> Iterator[None]:
     finally:
         for part, mode in modes:
             part.training = mode
+
+
+def _moved(first: Tensor, values: Tensor) -> Tensor:
+    """Float32 values in the first ones' type and place; in float64 the first where both agree."""
+    moved = values.to(first)
+    if first.dtype != torch.float64:
+        return moved
+    return torch.where(moved == first.float(), first, moved)
 
 
 def _float32(tensor: Tensor) -> Vector:
