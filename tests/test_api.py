@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 import llmagentos
 from llmagentos import FederatedLearning, JournalError, QuorumError, ServerSettings, SettingError
 from llmagentos.errors import DivergedError
+from llmagentos.journal import Journal
 from llmagentos.messages import Task
 from llmagentos.strategies import fedasync, fedavg, fedbuff, fednova, krum
 from tests.lm_world import tiny_peft
@@ -248,6 +249,39 @@ def test_a_folder_that_is_further_along_plays_nothing(tmp_path, capsys):
     assert [report.round for report in fl.train(2)] == [1, 2]
     assert bits(fl.get_global_model()) == done
     assert "rounds 1 to 2 (2 of 2 were played before), 2 clients" in capsys.readouterr().out
+
+
+def test_kept_rounds_are_there_before_training(tmp_path):
+    played = federated(folder=tmp_path)
+    assert bits(played.get_global_model()) == bits(network())
+    done = trained(2, played)
+    fl = federated(folder=tmp_path)
+    assert fl.evaluate(line()) == played.evaluate(line())
+    assert bits(fl.get_global_model()) == done != bits(network())
+    assert [report.round for report in fl.train(3, verbose=False)] == [1, 2, 3]
+    other = federated(network(nn.Identity()), folder=tmp_path)
+    with pytest.raises(JournalError, match="another model"):
+        other.get_global_model()
+
+
+def test_a_folder_in_use_is_said_when_its_rounds_are_asked_for(tmp_path):
+    with Journal(tmp_path):
+        fl = federated(folder=tmp_path)
+        with pytest.raises(JournalError, match="in use by another process; wait for it"):
+            fl.evaluate(line())
+    assert fl.evaluate(line()) == federated().evaluate(line())
+
+
+def test_a_strategy_may_evaluate_as_it_plays_in_a_folder(tmp_path):
+    losses = []
+
+    def advance(state, step):
+        losses.append(fl.evaluate(line()))
+        return fedavg().advance(state, step)
+
+    fl = federated(folder=tmp_path)
+    fl.train(2, replace(fedavg(), advance=advance), verbose=False)
+    assert losses[0] == federated().evaluate(line()) != losses[1]
 
 
 def test_a_run_without_a_folder_goes_on_after_an_error_too():

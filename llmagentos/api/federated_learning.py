@@ -86,6 +86,7 @@ class FederatedLearning:
         adapter = Adapter(self._weights.layout, self._weights.vector())
         self._state = ServerState(1, adapter)
         self._rounds = 0
+        self._current = folder is None
         self._folder = None if folder is None else _made(Path(folder))
         self._facts = {} if folder is None else {"model": self._weights.hash()}
 
@@ -170,18 +171,31 @@ class FederatedLearning:
         return reports
 
     def get_global_model(self) -> nn.Module:
-        """A copy of the model with the weights of the last round, in the mode it was given in."""
-        self._weights.load(self._state.adapter.vector)
+        """A copy of the model with the weights of the last round, in the mode it was given in.
+
+        Before ``train`` that is the last round kept in ``folder``, if there is one.
+        """
+        self._weights.load(self._latest().adapter.vector)
         return deepcopy(self._weights.model)
 
     def evaluate(self, data: Any, batch_size: int | None = None) -> float:
         """The global model's loss on data as ``add_client`` takes it, the mean over batches."""
-        self._weights.load(self._state.adapter.vector)
+        self._weights.load(self._latest().adapter.vector)
         return self._trainer.mean_loss(batches_of(data, batch_size))
+
+    def _latest(self) -> ServerState:
+        """The state after the last round, which another process may have played in the folder."""
+        if self._current:
+            return self._state
+        with self._journal() as journal:
+            if not journal.reports():
+                return self._state
+            journal.begin(self._weights.layout, self._facts, lambda: self._state)
+            return journal.state()
 
     def _play(self, parts: Federation, show: Callable[[RoundReport], None]) -> None:
         """The plan's rounds are closed, and the state is that of the round after them."""
-        self._state, error = parts.journal.state(), None
+        self._state, self._current, error = parts.journal.state(), True, None
         try:
             for report in run(parts):
                 self._state = parts.journal.state()
