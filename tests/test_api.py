@@ -581,6 +581,23 @@ def test_rows_of_different_lengths_need_padding():
         fl.train(1, verbose=False)
 
 
+def test_a_last_batch_too_small_for_batch_norm_tells_the_remedies():
+    def of(data, **how):
+        fl = FederatedLearning(network(nn.BatchNorm1d(4)), nn.functional.mse_loss, SGD)
+        fl.add_client("north", data, **how)
+        return fl
+
+    for data in (line(17), DataLoader(line(17), batch_size=8)):
+        with pytest.raises(
+            SettingError, match=r"batch_size leaves one row.* steps=.*drop_last"
+        ) as e:
+            of(data).train(1, verbose=False)
+        assert e.value.__notes__[0] == "The batch was ((1, 3), (1, 1))."
+    of(line(17), batch_size=6).train(1, verbose=False)
+    of(line(17), steps=3).train(1, verbose=False)
+    of(DataLoader(line(17), batch_size=8, drop_last=True)).train(1, verbose=False)
+
+
 class Wide(nn.Linear):
     """A linear layer whose input is called x, as the field of a row."""
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from llmagentos import kernels
-from llmagentos.api.batches import shapes_of
+from llmagentos.api.batches import ROWS_A_BATCH, shapes_of
 from llmagentos.api.bystander import Bystander
 from llmagentos.api.clients import Client
 from llmagentos.api.optimizers import Fresh
@@ -27,6 +27,9 @@ from llmagentos.seeds import seed_of
 
 Loss = Callable[[Any, Any], Any]
 """``loss_fn(output, target)`` of a pair, ``loss_fn(output, batch)`` of a mapping."""
+
+TOO_FEW_ROWS = "Expected more than 1 value per channel"
+"""What torch says where one row has to be normalised by itself."""
 
 
 class Stop(BaseException):
@@ -110,9 +113,9 @@ class ClientTrainer:
 
     def _loss(self, batch: Any) -> Tensor:
         if isinstance(batch, Mapping):
-            output, target = self.weights.model(**_accepted(self.weights.model, batch)), batch
+            output, target = self._output(**_accepted(self.weights.model, batch)), batch
         elif isinstance(batch, tuple | list) and len(batch) == 2:
-            output, target = self.weights.model(batch[0]), batch[1]
+            output, target = self._output(batch[0]), batch[1]
         else:
             raise SettingError(
                 f"data gives a batch of type {type(batch).__name__}; it needs to be a pair "
@@ -123,6 +126,19 @@ class ClientTrainer:
             return loss
         found = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
         raise SettingError(f"loss_fn returned {found}; it needs to return a tensor of one value")
+
+    def _output(self, *inputs: Any, **fields: Any) -> Any:
+        """What the model makes of a batch; ``SettingError`` if its norm needs more rows."""
+        try:
+            return self.weights.model(*inputs, **fields)
+        except ValueError as error:
+            if TOO_FEW_ROWS not in str(error):
+                raise
+            raise SettingError(
+                f"batch_size leaves one row, too few for a norm of the model ({error}): give one "
+                f"(it is {ROWS_A_BATCH} unless given) that leaves none over, or steps=, which "
+                "takes whole batches; for a DataLoader, drop_last=True"
+            ) from error
 
 
 def _step(optimizer: Optimizer, loss_of: Callable[[], Tensor], pull: Callable[[], None]) -> Tensor:
