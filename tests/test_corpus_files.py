@@ -235,6 +235,20 @@ def test_text_that_is_there_twice_is_in_one_example_and_told_between_agents(tmp_
     assert "corpus.agents: 2 rows are in the text of several agents" in caplog.text
 
 
+def test_rows_that_count_once_are_told_however_they_come_to_an_agent(tmp_path, caplog):
+    file = _jsonl(tmp_path / "north.jsonl", PAIRS[:4] * 250)
+    assert len(read_silos(CorpusSettings(agents={"desk": file}), 0)["desk"]) == 4
+    read_silos(CorpusSettings(file, partition=PartitionSettings(agents=1)), 0)
+    read_silos(CorpusSettings(file, partition=PartitionSettings("iid", agents=2)), 0)
+    told = [f"{name}: 996 of 1000 rows" for name in ("desk", "north", "corpus.partition")]
+    assert [f"{message} are repeated and count once" for message in told] == caplog.messages
+
+
+def test_a_file_without_repeated_rows_is_read_in_silence(tmp_path, caplog):
+    read_silos(CorpusSettings(agents={"north": _jsonl(tmp_path / "x.jsonl", PAIRS)}), 0)
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize("by", ["field", "iid", "dirichlet", "quantity"])
 def test_text_of_one_corpus_that_several_agents_get_is_told(tmp_path, caplog, by):
     rows = [row | {"site": site} for site in ("north", "south") for row in PAIRS]

@@ -1,5 +1,6 @@
 """One corpus dealt out to agents: by a field, alike, skewed, or in uneven sizes."""
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -12,6 +13,8 @@ from llmagentos.errors import CorpusError
 from llmagentos.fields import LONGEST_TEXT, is_name
 from llmagentos.seeds import generator
 from llmagentos.settings.corpus import PartitionSettings
+
+log = logging.getLogger(__name__)
 
 Indices = NDArray[np.int64]
 LEAST_ROWS = 2
@@ -33,7 +36,7 @@ def deal(
         examples = [example for example in examples if example.group in settings.groups]
     if settings.by == "field":
         return _by_field(examples, settings, own)
-    examples = list(dict.fromkeys(examples))
+    examples = distinct("corpus.partition", examples)
     if len(examples) < LEAST_ROWS * settings.agents:
         raise CorpusError(
             f"corpus.partition.agents={settings.agents}: {len(examples)} rows are too few; "
@@ -44,6 +47,15 @@ def deal(
     names = [f"agent-{number:0{digits}}" for number in range(1, settings.agents + 1)]
     pairs = zip(names, shares, strict=True)
     return {name: [examples[i] for i in np.sort(share)] for name, share in pairs}
+
+
+def distinct(name: str, examples: Sequence[Example]) -> list[Example]:
+    """The examples in their order, repeated ones kept once; the log says how many were repeated."""
+    kept = list(dict.fromkeys(examples))
+    repeated = len(examples) - len(kept)
+    if repeated:
+        log.warning("%s: %d of %d rows are repeated and count once", name, repeated, len(examples))
+    return kept
 
 
 def _shares(

@@ -11,7 +11,7 @@ from llmagentos.corpus.columns import read_examples
 from llmagentos.corpus.example import Example, Silo
 from llmagentos.corpus.files import HUB
 from llmagentos.corpus.named import NAMED
-from llmagentos.corpus.partition import LEAST_ROWS, deal
+from llmagentos.corpus.partition import LEAST_ROWS, deal, distinct
 from llmagentos.corpus.rows import pack, to_row
 from llmagentos.errors import CorpusError
 from llmagentos.seeds import generator
@@ -32,12 +32,12 @@ def read_silos(settings: CorpusSettings, seed: int) -> dict[str, list[Example]]:
         silos = {name: read_examples(path, settings) for name, path in settings.agents.items()}
     else:
         silos = _deal_one(settings, seed)
-    distinct = {name: list(dict.fromkeys(examples)) for name, examples in silos.items()}
-    for name, examples in distinct.items():
+    kept = {name: distinct(name, examples) for name, examples in silos.items()}
+    for name, examples in kept.items():
         remedy = f"give it more text; of its {len(silos[name])} rows, repeated ones count once"
         _need_rows(name, len(examples), remedy)
-    _tell_shared(distinct, "corpus.agents" if settings.agents else "corpus.partition")
-    return distinct
+    _tell_shared(kept, "corpus.agents" if settings.agents else "corpus.partition")
+    return kept
 
 
 def _tell_shared(silos: Mapping[str, Sequence[Example]], setting: str) -> None:
@@ -96,10 +96,10 @@ def split(
     examples: Sequence[Example], name: str, settings: CorpusSettings, seed: int
 ) -> tuple[list[Example], list[Example]]:
     """Training and held-out examples in an order drawn for the agent; at least one of each."""
-    distinct = list(dict.fromkeys(examples))
-    _need_rows(name, len(distinct), "give it more text")
-    order = generator(seed, "split", name).permutation(len(distinct))[: settings.max_rows]
-    drawn = [distinct[i] for i in order]
+    kept = list(dict.fromkeys(examples))
+    _need_rows(name, len(kept), "give it more text")
+    order = generator(seed, "split", name).permutation(len(kept))[: settings.max_rows]
+    drawn = [kept[i] for i in order]
     held_out = min(max(1, round(settings.held_out * len(drawn))), len(drawn) - 1)
     return drawn[held_out:], drawn[:held_out]
 
