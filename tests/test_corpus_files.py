@@ -244,6 +244,16 @@ def test_rows_that_count_once_are_told_however_they_come_to_an_agent(tmp_path, c
     assert [f"{message} are repeated and count once" for message in told] == caplog.messages
 
 
+def test_one_file_for_many_agents_is_told_how_to_deal_it_out(tmp_path):
+    file = _jsonl(tmp_path / "chat.jsonl", PAIRS * 2)
+    told = r"agents=4: the field has 1 values \(chat\); .*\(corpus\.partition\.by=iid\), set"
+    with pytest.raises(CorpusError, match=told):
+        read_silos(CorpusSettings(file), 0)
+    assert (
+        len(read_silos(CorpusSettings(file, partition=PartitionSettings("iid", agents=3)), 0)) == 3
+    )
+
+
 def test_a_file_without_repeated_rows_is_read_in_silence(tmp_path, caplog):
     read_silos(CorpusSettings(agents={"north": _jsonl(tmp_path / "x.jsonl", PAIRS)}), 0)
     assert caplog.messages == []

@@ -130,7 +130,7 @@ def test_named_values_limit_the_other_partitions():
     ("partition", "message"),
     [
         (PartitionSettings(groups=["gren"]), "no row has 'gren'; did you mean 'green'?"),
-        (PartitionSettings(agents=4), "the field has 3 values (green, red, blue); set"),
+        (PartitionSettings(agents=4), "the field has 3 values (green, red, blue); deal"),
         (
             PartitionSettings("iid", agents=101),
             "200 rows are too few; every agent needs 2, and rep",

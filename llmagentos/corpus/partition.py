@@ -106,7 +106,8 @@ def _by_field(
     if len(values) < len(settings.groups or range(settings.agents)):
         raise CorpusError(
             f"corpus.partition.agents={settings.agents}: the field has {len(values)} values "
-            f"({', '.join(values)}); set corpus.partition.column to another field, or ask for fewer"
+            f"({', '.join(values)}); deal the rows out alike (corpus.partition.by=iid), set "
+            "corpus.partition.column to another field, or ask for fewer"
         )
     for value in values:
         _check_name(value, settings.column)
