@@ -5,15 +5,24 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from llmagentos.errors import JournalError, SettingError
 from llmagentos.publish import loading_lines
-from llmagentos.report import agent_lines, print_summary, round_line, terminal, write_report
+from llmagentos.report import (
+    agent_lines,
+    print_summary,
+    result_tables,
+    round_line,
+    terminal,
+    write_report,
+)
 from llmagentos.report.agent_lines import AgentCourses, draw_agents
 from llmagentos.report.quantities import (
     count,
@@ -263,6 +272,32 @@ def test_piped_summary_is_plain_text_of_a_hundred_columns():
         "from peft import AutoPeftModelForCausalLM\n"
         "model = AutoPeftModelForCausalLM.from_pretrained('runs/made-up/adapter')\n"
     )
+
+
+def tables_at(width):
+    """The tables of a run of four agents with the silos that it has by default, as lines."""
+    rest = {"tokens": 7145, "mean_length": 54.4, "divergence": 0.345, "dropped": 0, "cut": 12}
+    summary = summary_of(FOUR)
+    summary["silos"] = [{"agent": a, "train": 663, "held_out": 74} | rest for a in FOUR]
+    for table in result_tables(summary):
+        stream = io.StringIO()
+        Console(file=stream, width=width).print(table)
+        yield stream.getvalue().splitlines()
+
+
+def test_eighty_columns_hold_the_tables_of_four_agents_unfolded():
+    silos, scores, comparison, _ = tables_at(80)
+    headings = "agent train held out tokens mean length divergence dropped cut"
+    assert silos[2].split() == headings.split()
+    assert [line.split()[0] for line in silos[4:8]] == FOUR
+    assert [line.split()[0] for line in scores[4:8]] == FOUR
+    assert comparison[2].split()[3:] == FOUR
+
+
+def test_a_narrow_terminal_folds_and_loses_nothing():
+    for tables in zip(tables_at(100), tables_at(50), strict=True):
+        wide, narrow = (Counter("".join(lines)) for lines in tables)
+        assert {letter for letter in wide if wide[letter] != narrow[letter]} <= {" ", "─"}
 
 
 def test_summary_of_many_or_hostile_agents_stays_in_its_columns():

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -40,7 +40,7 @@ MOST_SILOS = 6
 """Columns of the comparison; with more silos it keeps the means only."""
 MOST_AGENTS = 40
 """Rows of a table; of more agents the first are shown, and ``report.html`` has all."""
-_SCORES = ("tokens", "loss", "change", "perplexity", "accuracy")
+_SCORES = ("agent", "tokens", "loss", "change", "perplexity", "accuracy")
 
 
 def terminal(file: TextIO | None = None) -> Console:
@@ -77,10 +77,7 @@ def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
 
 def before_after_table(rows: Sequence[Change]) -> Table:
     """Held-out loss, perplexity and accuracy of every agent and on the mean."""
-    table = _table("Held-out text, before and after", agents=len(rows))
-    table.add_column("agent", overflow="fold", min_width=8)
-    for heading in _SCORES:
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = _table("Held-out text, before and after", _SCORES, agents=len(rows))
     for row in rows[:MOST_AGENTS]:
         table.add_row(*_change_cells(row))
     table.add_section()
@@ -110,9 +107,8 @@ def comparison_table(rows: Sequence[Rival]) -> Table:
     """
     few = len(rows[0].losses) <= MOST_SILOS
     silos = list(rows[0].losses) if few else []
-    table = _table("Held-out loss by adapter (row) and silo (column)" if few else "Held-out loss")
-    for heading in ("adapter", "own", "others", *silos):
-        table.add_column(Text(label(heading, 14)), justify="right" if table.columns else "left")
+    title = "Held-out loss by adapter (row) and silo (column)" if few else "Held-out loss"
+    table = _table(title, ["adapter", "own", "others", *(label(silo, 14) for silo in silos)])
     for row in rows if few else (row for row in rows if not row.home):
         losses = (decimal(row.losses[silo]) for silo in silos)
         table.add_row(Text(label(row.name)), decimal(row.own), decimal(row.others), *losses)
@@ -124,12 +120,10 @@ def comparison_table(rows: Sequence[Rival]) -> Table:
 
 def standing_table(rows: Sequence[Standing]) -> Table:
     """Held-out loss of the shared, the personal and the local-only adapters, at home and away."""
-    table = _table("Held-out loss of shared and personal adapters", agents=len(rows))
-    table.add_column("agent", overflow="fold", min_width=len(OVERALL))
     local = any(row.home.local is not None for row in rows)
     kinds = ("shared", "personal", "local")[: 3 if local else 2]
-    for heading in (f"{where}: {kind}" for where in ("own", "others") for kind in kinds):
-        table.add_column(heading, justify="right")
+    headings = ["agent", *(f"{where}: {kind}" for where in ("own", "others") for kind in kinds)]
+    table = _table("Held-out loss of shared and personal adapters", headings, agents=len(rows))
     for row in (*rows[:MOST_AGENTS], overall_standing(rows)):
         if row.agent == OVERALL:
             table.add_section()
@@ -140,12 +134,8 @@ def standing_table(rows: Sequence[Standing]) -> Table:
 
 def silo_table(silos: Sequence[Mapping[str, Any]]) -> Table:
     """How much text each agent holds, and how it differs from the others'."""
-    table = _table("Silos", agents=len(silos))
-    for heading in silos[0]:
-        numeric = not isinstance(silos[0][heading], str)
-        table.add_column(
-            Text(label(heading.replace("_", " "))), justify="right" if numeric else "left"
-        )
+    headings = [label(heading.replace("_", " ")) for heading in silos[0]]
+    table = _table("Silos", headings, agents=len(silos))
     for silo in silos[:MOST_AGENTS]:
         table.add_row(*(Text(silo_cell(silo.get(heading))) for heading in silos[0]))
     return table
@@ -172,13 +162,19 @@ def sample_table(sample: Mapping[str, Any]) -> Group:
     return Group(Text(f"Sample answer{agent}, before and after", style="italic"), table)
 
 
-def _table(title: str, agents: int = 0) -> Table:
+def _table(title: str, headings: Sequence[str], agents: int = 0) -> Table:
+    """Names on the left, numbers on the right; what a terminal is too narrow for is folded."""
     left_out = agents - MOST_AGENTS
-    return Table(
+    table = Table(
         title=Text(title),
         title_justify="left",
         caption=f"and {count(left_out)} more agents" if left_out > 0 else None,
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
+        collapse_padding=True,
     )
+    for heading in headings:
+        justify: JustifyMethod = "right" if table.columns else "left"
+        table.add_column(Text(heading), justify=justify, overflow="fold")
+    return table
