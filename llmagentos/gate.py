@@ -57,7 +57,8 @@ def _check_vectors(update: Update, task: Task, heaviest: float) -> float:
         raise Refused(f"its layout is not the dispatched one of {task.layout.size} values")
     if not 0 < update.weight <= heaviest:
         raise Refused(
-            f"weight {update.weight:g} is not in (0, {heaviest:g}], what the agent enrolled with"
+            f"weight {update.weight:g} is not in (0, {heaviest:g}], what the agent enrolled with; "
+            f"where that is outdated, correct it: enrol update --name {task.agent!r}"
         )
     _check_steps(update, task)
     codec = codec_of(asked_codec(task.settings))

@@ -12,6 +12,7 @@ from llmagentos.engines.remote import RemoteEngine
 from llmagentos.errors import QuorumError
 from llmagentos.federation import ask, run, task_for
 from llmagentos.identity import RosterFile, write_roster
+from llmagentos.recipes import enrol
 from tests.coded import ROSTER, Homing, federation
 from tests.crashing import interrupt
 from tests.faults.test_inputs import Absent
@@ -65,6 +66,21 @@ def test_who_is_revoked_is_out_from_the_next_round_on_without_a_restart(tmp_path
     assert watched.asked == {"east", "south"}
     assert caplog.text.count("agent 'north' is revoked and takes part no more") == 1
     assert bits(watched.parts) == without_north_from(tmp_path / "absent", 2)
+
+
+def test_what_an_agent_may_weigh_is_corrected_from_the_next_round_on(tmp_path):
+    watched = Watched(tmp_path)
+    members = dict(watched.organisations.members)
+    write_roster(watched.path, members | {"north": replace(members["north"], examples=0.5)})
+    by_rows = replace(watched.parts.plan, weighting="examples")
+    rounds = run(replace(watched.parts, plan=by_rows))
+    assert next(rounds).refused == {
+        "north": "weight 1 is not in (0, 0.5], what the agent enrolled with; "
+        "where that is outdated, correct it: enrol update --name 'north'"
+    }
+    words = ["--name", "north", "--examples", "1", "--roster", str(watched.path)]
+    assert enrol.main(["update", *words]) == 0
+    assert sorted(next(rounds).weights) == ["east", "north", "south"]
 
 
 def test_a_round_ends_with_the_list_that_it_began_with(tmp_path):

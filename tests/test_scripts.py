@@ -373,9 +373,28 @@ def test_an_agent_is_enrolled_listed_and_revoked(tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().out.split()[:2] == ["enrolled", "north"]
     assert enrol.main(["revoke", "--name", "north"]) == 0
     assert read_roster(tmp_path / "roster.yaml") == {"north": Member(key, 663, 7145, revoked=True)}
+    assert enrol.main(["update", "--name", "north", "--examples", "700"]) == 0
+    assert read_roster(tmp_path / "roster.yaml") == {"north": Member(key, 700, 7145, revoked=True)}
     assert enrol.main(["revoke", "--name", "south"]) == 2
     assert "not in roster.yaml; there are north" in capsys.readouterr().err
     assert enrol.main(["expel"]) == 2
+
+
+def test_what_an_agent_enrolled_with_is_corrected_or_left(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "roster.yaml"
+    bank = Member(name_of(new_key()), 50, 500)
+    write_roster(path, {"bank": bank})
+    assert enrol.main(["update", "--name", "bank", "--examples", "53", "--tokens", "540"]) == 0
+    assert read_roster(path) == {"bank": Member(bank.key, 53, 540)}
+    for words, told in {
+        ("--name", "bank"): "examples=0: say --examples, --tokens or both",
+        ("--name", "bank", "--examples", "-1"): "examples=-1: needs a number above 0",
+        ("--name", "city", "--tokens", "9"): "name='city': not in roster.yaml; there are bank",
+    }.items():
+        assert enrol.main(["update", *words]) == 2
+        assert told in capsys.readouterr().err
+    assert read_roster(path) == {"bank": Member(bank.key, 53, 540)}
 
 
 def test_certificates_are_made_once_and_never_in_silence_kept(tmp_path, capsys, monkeypatch):

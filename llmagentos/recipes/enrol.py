@@ -55,6 +55,20 @@ class AddRequest:
 
 
 @dataclass(frozen=True)
+class UpdateRequest:
+    """An enrolled agent that has other rows than it told, or counted them wrongly."""
+
+    name: str = ""
+    """The agent."""
+    examples: int = 0
+    """Its training rows; 0 leaves what the list says."""
+    tokens: int = 0
+    """Their target tokens; 0 leaves what the list says."""
+    roster: str = "roster.yaml"
+    """File of the list."""
+
+
+@dataclass(frozen=True)
 class ListRequest:
     """A list to be shown."""
 
@@ -109,10 +123,19 @@ def add(asked: AddRequest) -> None:
     path = Path(asked.roster)
     members = read_roster(path) if path.exists() else {}
     if asked.name in members:
-        raise SettingError(f"name={asked.name!r}: is in {path} already; revoke it, take another")
+        raise SettingError(f"name={asked.name!r}: is in {path} already; update it, or take another")
     member = Member(asked.key, asked.examples, asked.tokens or asked.examples)
     write_roster(path, members | {asked.name: member})
     print(f"{asked.name} may take part; {path} has {len(members) + 1} agents")
+
+
+def update(asked: UpdateRequest) -> None:
+    """Correct how much an agent may weigh; its key stays, and whether it is revoked."""
+    told = {"examples": asked.examples, "tokens": asked.tokens}
+    changes = {count: value for count, value in told.items() if value}
+    require(bool(changes), "examples", asked.examples, "say --examples, --tokens or both")
+    _change(asked, **changes)
+    print(f"{asked.name} may weigh that from the coordinator's next round on, without a restart")
 
 
 def show(asked: ListRequest) -> None:
@@ -126,14 +149,19 @@ def show(asked: ListRequest) -> None:
 
 def revoke(asked: RevokeRequest) -> None:
     """Keep an agent out; its line stays, so that nobody enrols it again by mistake."""
+    _change(asked, revoked=True)
+    print(f"{asked.name} is out from the coordinator's next round on, which needs no restart")
+
+
+def _change(asked: UpdateRequest | RevokeRequest, **changes: Any) -> None:
+    """The agent's line of the list says something else."""
     from llmagentos.identity import read_roster, write_roster  # noqa: PLC0415
 
     path = Path(asked.roster)
     members = read_roster(path)
     if asked.name not in members:
         raise SettingError(f"name={asked.name!r}: not in {path}; there are {', '.join(members)}")
-    write_roster(path, members | {asked.name: replace(members[asked.name], revoked=True)})
-    print(f"{asked.name} is out from the coordinator's next round on, which needs no restart")
+    write_roster(path, members | {asked.name: replace(members[asked.name], **changes)})
 
 
 class Verb(NamedTuple):
@@ -148,6 +176,7 @@ VERBS = {
     "node-key": Verb(NodeRequest, make_node),
     "certificates": Verb(CertificatesRequest, make_certificate),
     "add": Verb(AddRequest, add),
+    "update": Verb(UpdateRequest, update),
     "list": Verb(ListRequest, show),
     "revoke": Verb(RevokeRequest, revoke),
 }
@@ -157,6 +186,7 @@ key           make a private key, and print its public half; every agent and the
 node-key      make the key by which the coordinator's SuperLink lets an agent's node in
 certificates  make the certificate of a coordinator that has no public one
 add           put an agent on the coordinator's list
+update        correct how many rows and tokens an agent has
 list          show the list
 revoke        keep an agent out
 
