@@ -23,7 +23,7 @@ def exit_code(program: Callable[[], None], go_on: Callable[[], str] = str) -> in
     except KeyboardInterrupt:
         return _say(f"interrupted; nothing is lost. {go_on()}".rstrip(), 130)
     except JournalError as error:
-        return _say(f"error: {error}", 1)
+        return _say(f"error: {error}.", 1)
     except LLMAgentOSError as error:
         return _say(f"error: {error}. {go_on()}".rstrip(), 1)
     except OSError as error:
