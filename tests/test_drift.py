@@ -158,11 +158,11 @@ def test_a_control_that_leaves_the_numbers_is_refused_as_such(tmp_path):
     class Bursting(Quadratic):
         def update(self, task):
             update = super().update(task)
-            burst = {"delta": np.float32([3e38])} if task.agent == "south" else update.vectors
+            burst = {"delta": np.float32([9e18])} if task.agent == "south" else update.vectors
             return replace(update, vectors=burst)
 
-    told = {"strategy": scaffold(), "fit": {"steps": 1}, "rounds": 1}
-    (report,) = run(federation(tmp_path, trainer=Bursting(), **told))
+    told = {"strategy": scaffold(), "fit": {"steps": 1, "lr": 1e-21}, "rounds": 1}
+    (report,) = run(federation(tmp_path, trainer=Bursting(lr=1e-21), **told))
     assert report.refused == {"south": "1 of 1 values of 'control' are not finite"}
 
 
