@@ -11,7 +11,6 @@ from llmagentos.recipes.display import Display
 from llmagentos.recipes.exits import exit_code
 from llmagentos.recipes.trained import check_adapter, read_asked
 from llmagentos.settings import ModelSettings
-from llmagentos.settings.checks import require
 
 DESCRIPTION = (
     "Merge an adapter into its base model: a folder that loads without this package and without "
@@ -39,8 +38,8 @@ class ExportSettings:
             raise SettingError(
                 "out is not set: name the folder of the merged model, as in --out model"
             )
-        free = not Path(self.out).exists()
-        require(free, "out", self.out, "is there already; remove it or name another folder")
+        if Path(self.out).exists():
+            raise SettingError(f"out={self.out!r} exists: remove it or name another folder")
 
 
 def main(words: Sequence[str] | None = None) -> int:
