@@ -24,9 +24,12 @@ constexpr std::size_t scale_group = 128;
 // Squared norms are added in one order: value j of a block goes to lane j mod 8, a lane adds its
 // values from first to last, the lanes are folded in halves, and then blocks are added from first
 // to last into their chunk, chunks into the row. Missing values at the end of a row count as zero.
-// A float32 square is exact in float64, so a fused multiply-add gives these bits too. A lane of an
-// int8 row adds, for every scale s from first to last, s^2 times the sum of its q^2: that sum and
-// s^2 are exact, their product is rounded.
+// A float32 square is exact in float64, so a fused multiply-add gives these bits too. A lane of a
+// narrow row adds, for every scale s from first to last, s^2 times the sum of its 16 q^2. Those are
+// added in float32: value j of a scale goes to float j mod 16, by a fused multiply-add, and the
+// last eight floats are added to the first. Of int8 that sum and s^2 are exact and their product is
+// rounded; of 16 bits s is 1 and the sum is rounded: a norm is off by less than 2^-20 of itself and
+// by 2^-149 a value, and may be infinite where values are beyond 2^62.
 constexpr std::size_t lane_count = 8;
 constexpr std::size_t block_size = 1024;
 constexpr std::size_t chunk_size = 64 * block_size;
@@ -77,19 +80,23 @@ constexpr float from_int8(std::int8_t byte, float scale) {
     return static_cast<float>(byte) * scale;
 }
 
-// int8 rows that follow each other are added in float32, at most so many at a time, as groups_of
-// has it; the sum of such a group is added in float64. Of each w s q the factor w s is rounded, its
-// product with q, and the sum as often as rows follow: a result is off by less than
-// (int8_rows + 3) 2^-24 of sum_k |w_k s_k q_k|, and by 2^-142 a row. Rounding x to s q took up to
-// 1 / 127 of the largest |x|. A w s or a sum beyond float32's range is infinite.
-constexpr std::size_t int8_rows = 16;
+// Narrow rows are those of int8 and of 16 bits, s q with a scale s or with s = 1. Of one type and
+// next to each other they are added in float32, at most so many at a time, as groups_of has it; the
+// sum of such a group is added in float64. Of each w s q the factor w s is rounded, its product
+// with q, and the sum as often as rows follow: a result is off by less than
+// (narrow_rows + 3) 2^-24 of sum_k |w_k s_k q_k|, and by 2^-142 a row. Rounding x to s q took up to
+// 1 / 127 of the largest |x|, or 2^-9 or 2^-12 of |x|. A w s or a sum beyond float32's range is
+// infinite.
+constexpr bool is_narrow(Element element) { return element != Element::float32; }
 
-constexpr float int8_factor(double weight, float scale) {
+constexpr std::size_t narrow_rows = 16;
+
+constexpr float narrow_factor(double weight, float scale) {
     return static_cast<float>(weight * double{scale});
 }
 
 // q is exact in float32.
-constexpr float add_int8(float sum, float factor, float q) { return sum + factor * q; }
+constexpr float add_narrow(float sum, float factor, float q) { return sum + factor * q; }
 
 // The norm of a block, or of a part of it, that holds NaN, Inf or an s q beyond float32's range is
 // not below this.

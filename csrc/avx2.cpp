@@ -77,20 +77,40 @@ void store_floats(float* place, Floats floats) { _mm256_storeu_ps(place, floats)
 Floats smaller(Floats a, Floats b) { return _mm256_min_ps(a, b); }
 Floats larger(Floats a, Floats b) { return _mm256_max_ps(a, b); }
 
-Floats widen_bytes(const std::byte* values) {
+template <Element>
+Floats widen_narrow(const std::byte* values);
+
+template <>
+Floats widen_narrow<Element::int8>(const std::byte* values) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(half(values)));
 }
 
-Floats add_exact(Floats sum, Floats a, Floats b) { return _mm256_fmadd_ps(a, b, sum); }
+template <>
+Floats widen_narrow<Element::float16>(const std::byte* values) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(values)));
+}
+
+template <>
+Floats widen_narrow<Element::bfloat16>(const std::byte* values) {
+    const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(values));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+}
+
+// sum + a b, rounded once.
+Floats add_fused(Floats sum, Floats a, Floats b) { return _mm256_fmadd_ps(a, b, sum); }
+
+Floats add_exact(Floats sum, Floats a, Floats b) { return add_fused(sum, a, b); }
 
 // sum + a b, rounded twice.
 Floats add_product(Floats sum, Floats a, Floats b) {
     return _mm256_add_ps(sum, _mm256_mul_ps(a, b));
 }
 
-Eight in_lanes(Floats floats) {
-    return {_mm256_cvtps_pd(_mm256_castps256_ps128(floats)),
-            _mm256_cvtps_pd(_mm256_extractf128_ps(floats, 1))};
+// Of 16 floats, float j and j + 8 together.
+Eight in_lanes(const Floats (&parts)[2]) {
+    const __m256 sums = _mm256_add_ps(parts[0], parts[1]);
+    return {_mm256_cvtps_pd(_mm256_castps256_ps128(sums)),
+            _mm256_cvtps_pd(_mm256_extractf128_ps(sums, 1))};
 }
 
 }  // namespace

@@ -69,12 +69,32 @@ void store_floats(float* place, Floats floats) { _mm512_storeu_ps(place, floats)
 Floats smaller(Floats a, Floats b) { return _mm512_maskz_min_ps(0xffff, a, b); }
 Floats larger(Floats a, Floats b) { return _mm512_maskz_max_ps(0xffff, a, b); }
 
-Floats widen_bytes(const std::byte* values) {
+template <Element>
+Floats widen_narrow(const std::byte* values);
+
+template <>
+Floats widen_narrow<Element::int8>(const std::byte* values) {
     const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(values));
     return _mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, bytes));
 }
 
-Floats add_exact(Floats sum, Floats a, Floats b) { return _mm512_fmadd_ps(a, b, sum); }
+template <>
+Floats widen_narrow<Element::float16>(const std::byte* values) {
+    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values));
+    return _mm512_maskz_cvtph_ps(0xffff, bits);
+}
+
+template <>
+Floats widen_narrow<Element::bfloat16>(const std::byte* values) {
+    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values));
+    const __m512i words = _mm512_maskz_cvtepu16_epi32(0xffff, bits);
+    return _mm512_castsi512_ps(_mm512_maskz_slli_epi32(0xffff, words, 16));
+}
+
+// sum + a b, rounded once.
+Floats add_fused(Floats sum, Floats a, Floats b) { return _mm512_fmadd_ps(a, b, sum); }
+
+Floats add_exact(Floats sum, Floats a, Floats b) { return add_fused(sum, a, b); }
 
 // sum + a b, rounded twice.
 Floats add_product(Floats sum, Floats a, Floats b) {
@@ -86,11 +106,11 @@ Floats sortable(Floats floats) {
     return _mm512_add_ps(smaller(floats, _mm512_set1_ps(infinity)), _mm512_setzero_ps());
 }
 
-// Value j to lane j mod 8; the sums are exact. The lower half is copied: GCC 12 warns about the
+// Of 16 floats, float j and j + 8 together. The lower half is copied: GCC 12 warns about the
 // undefined register in the cast.
-Eight in_lanes(Floats floats) {
-    const __m512 turned = _mm512_maskz_shuffle_f32x4(0xffff, floats, floats, 0x4e);
-    const __m512 sums = _mm512_add_ps(floats, turned);
+Eight in_lanes(const Floats (&parts)[1]) {
+    const __m512 turned = _mm512_maskz_shuffle_f32x4(0xffff, parts[0], parts[0], 0x4e);
+    const __m512 sums = _mm512_add_ps(parts[0], turned);
     __m256 lower;
     std::memcpy(&lower, &sums, sizeof lower);
     return {from_floats(lower)};

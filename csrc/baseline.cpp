@@ -90,14 +90,25 @@ void store_floats(float* place, Floats floats) {
 Floats smaller(Floats a, Floats b) { return {a.values < b.values ? a.values : b.values}; }
 Floats larger(Floats a, Floats b) { return {a.values > b.values ? a.values : b.values}; }
 
-// By way of 16 bits: GCC 12 finds the registers for each step, but not for the whole way at once.
-Floats widen_bytes(const std::byte* values) {
-    using Bytes [[gnu::vector_size(8)]] = std::int8_t;
-    using Halves [[gnu::vector_size(16)]] = std::int16_t;
-    using Words [[gnu::vector_size(32)]] = std::int32_t;
-    const auto halves = __builtin_convertvector(value_at<Bytes>(values, 0), Halves);
-    const auto words = __builtin_convertvector(halves, Words);
-    return {__builtin_convertvector(words, Floats::Values)};
+// Bytes by way of 16 bits: GCC 12 finds the registers for each step, but not for the whole way at
+// once.
+template <Element element>
+Floats widen_narrow(const std::byte* values) {
+    Floats floats;
+    if constexpr (element == Element::int8) {
+        using Bytes [[gnu::vector_size(8)]] = std::int8_t;
+        using Halves [[gnu::vector_size(16)]] = std::int16_t;
+        using Words [[gnu::vector_size(32)]] = std::int32_t;
+        const auto halves = __builtin_convertvector(value_at<Bytes>(values, 0), Halves);
+        const auto words = __builtin_convertvector(halves, Words);
+        floats.values = __builtin_convertvector(words, Floats::Values);
+    } else {
+        constexpr auto decode = element == Element::float16 ? from_float16 : from_bfloat16;
+        float decoded[8];
+        for (std::size_t j = 0; j < 8; ++j) decoded[j] = decode(value_at<std::uint16_t>(values, j));
+        std::memcpy(&floats.values, decoded, sizeof decoded);
+    }
+    return floats;
 }
 
 // sum + a b, rounded twice.
@@ -105,8 +116,17 @@ Floats add_product(Floats sum, Floats a, Floats b) { return {sum.values + a.valu
 
 Floats add_exact(Floats sum, Floats a, Floats b) { return add_product(sum, a, b); }
 
-Eight in_lanes(Floats floats) {
-    return widen<Element::float32>(reinterpret_cast<const std::byte*>(&floats.values));
+// sum + a b, rounded once: for a and b of at most 12 bits float64 has room for what matters.
+Floats add_fused(Floats sum, Floats a, Floats b) {
+    using Doubles [[gnu::vector_size(64)]] = double;
+    const auto wide = [](Floats floats) { return __builtin_convertvector(floats.values, Doubles); };
+    return {__builtin_convertvector(wide(sum) + wide(a) * wide(b), Floats::Values)};
+}
+
+// Of 16 floats, float j and j + 8 together.
+Eight in_lanes(const Floats (&parts)[2]) {
+    const Floats::Values sums = parts[0].values + parts[1].values;
+    return widen<Element::float32>(reinterpret_cast<const std::byte*>(&sums));
 }
 
 }  // namespace

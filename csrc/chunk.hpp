@@ -6,8 +6,8 @@
 #include <cmath>
 #include <cstring>
 
-#include "bytes.hpp"
 #include "columns.hpp"
+#include "narrow.hpp"
 
 namespace llmagentos {
 namespace {
@@ -25,16 +25,9 @@ Slice slice_of(const Cohort& cohort, const Group& group, std::size_t start, Scra
 
 template <bool fresh>
 void add_group(double* sums, const Slice& slice, Span part) {
-    switch (slice.rows->element) {
-        case Element::int8:
-            return add_bytes<fresh>(sums, slice, part);
-        case Element::float16:
-            return add_part<Element::float16, fresh>(sums, slice, part);
-        case Element::bfloat16:
-            return add_part<Element::bfloat16, fresh>(sums, slice, part);
-        case Element::float32:
-            return add_part<Element::float32, fresh>(sums, slice, part);
-    }
+    const bool narrow = is_narrow(slice.rows->element);
+    if (narrow) add_narrow_part<fresh>(sums, slice, part);
+    if (!narrow) add_part<fresh>(sums, slice, part);
 }
 
 std::int64_t count_nonfinite(Row row, Span block) {
@@ -65,7 +58,7 @@ void measure_chunk(const Cohort& cohort, Chunk chunk, Scratch scratch, std::size
     for_each_span(chunk.start, chunk.stop, block_size, [&](Span block) {
         for (std::size_t k = 0; k < cohort.rows.size(); ++k) {
             scratch.squares[k] = {};
-            if (cohort.rows[k].element == Element::int8) {
+            if (is_narrow(cohort.rows[k].element)) {
                 set_factors(scratch.factors[k], cohort.rows[k], cohort.weights[k], block);
             }
         }
@@ -76,18 +69,19 @@ void measure_chunk(const Cohort& cohort, Chunk chunk, Scratch scratch, std::size
     });
 }
 
-bool is_one_group_of_bytes(const Cohort& cohort) {
-    return cohort.groups.size() == 1 && cohort.rows[0].element == Element::int8;
+bool is_one_narrow_group(const Cohort& cohort) {
+    return cohort.groups.size() == 1 && is_narrow(cohort.rows[0].element);
 }
 
 // Calls write(part, sums) with the finished sums of every part: in float64, and in float32 where
 // that is what was added.
 template <class Write>
 void sum_chunk(const Cohort& cohort, Chunk chunk, Scratch scratch, const Write& write) {
-    if (is_one_group_of_bytes(cohort)) {
+    if (is_one_narrow_group(cohort)) {
         return measure_chunk(cohort, chunk, scratch, tile_size, [&](Span tile) {
             alignas(line_bytes) float sums[tile_size];
-            add_scaled(sums, slice_of(cohort, cohort.groups[0], tile.start, scratch), tile.count);
+            const Slice slice = slice_of(cohort, cohort.groups[0], tile.start, scratch);
+            add_narrow_tile(sums, slice, tile.count);
             write(tile, sums);
         });
     }

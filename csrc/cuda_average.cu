@@ -10,11 +10,11 @@ namespace {
 struct Table {
     Row rows[row_limit];
     double weights[row_limit];
-    bool last[row_limit];  // of its group, for int8 rows
+    bool last[row_limit];  // of its group, for narrow rows
     unsigned count;
 };
 
-// The sums of eight values, and those of a group of int8 rows on its way there.
+// The sums of eight values, and those of a group of narrow rows on its way there.
 struct Sums {
     double values[lane_count] = {};
     float group[lane_count] = {};
@@ -25,9 +25,9 @@ struct Sums {
             values[i] = std::fma(weight, double{row[i]}, values[i]);
         }
     }
-    __device__ void add_bytes(float factor, const Floats<8>& row) {
+    __device__ void add_to_group(float factor, const Floats<8>& row) {
 #pragma unroll
-        for (unsigned i = 0; i < lane_count; ++i) group[i] = add_int8(group[i], factor, row[i]);
+        for (unsigned i = 0; i < lane_count; ++i) group[i] = add_narrow(group[i], factor, row[i]);
     }
     __device__ void end_group() {
 #pragma unroll
@@ -38,9 +38,9 @@ struct Sums {
     }
 };
 
-// Adds the rows [first, first + group_rows) from first to last, and stages them. `bytes` says
-// whether rows of int8 may be among them: their sums would cost the others registers.
-template <bool bytes>
+// Adds the rows [first, first + group_rows) from first to last, and stages them. `narrow` says
+// whether narrow rows may be among them: their sums would cost the others registers.
+template <bool narrow>
 __device__ void add_group(Sums& sums, Stage& stage, const Table& table, unsigned first,
                           std::size_t j, std::size_t size) {
     Encoded encoded[group_rows];
@@ -53,9 +53,9 @@ __device__ void add_group(Sums& sums, Stage& stage, const Table& table, unsigned
         if (first + k >= table.count) break;
         const Element element = table.rows[first + k].element;
         const Floats<8> row = widen(encoded[k], element);
-        if (bytes && element == Element::int8) {
-            const float scale = scale_of(encoded[k]);
-            sums.add_bytes(int8_factor(table.weights[first + k], scale), row);
+        if (narrow && is_narrow(element)) {
+            const float scale = element == Element::int8 ? scale_of(encoded[k]) : 1.0f;
+            sums.add_to_group(narrow_factor(table.weights[first + k], scale), row);
             if (table.last[first + k]) sums.end_group();
             stage.put(k, row, scale);
         } else {
@@ -66,8 +66,8 @@ __device__ void add_group(Sums& sums, Stage& stage, const Table& table, unsigned
 }
 
 // End is what becomes of the sums: it is called with those of values [j, j + 8).
-template <bool bytes, class End>
-__global__ void __launch_bounds__(tile_threads, bytes ? 2 : 3)
+template <bool narrow, class End>
+__global__ void __launch_bounds__(tile_threads, narrow ? 2 : 3)
     pass(const __grid_constant__ Table table, std::size_t size, End end, Parts parts) {
     __shared__ Stage stage;
     const std::size_t first = blockIdx.x * part_size;
@@ -76,8 +76,8 @@ __global__ void __launch_bounds__(tile_threads, bytes ? 2 : 3)
         const std::size_t j = start + threadIdx.x * lane_count;
         Sums sums;
         for (unsigned k = 0; k < table.count; k += group_rows) {
-            add_group<bytes>(sums, stage, table, k, j, size);
-            measure<bytes>(stage, parts, {start, size, k, table.count});
+            add_group<narrow>(sums, stage, table, k, j, size);
+            measure<narrow>(stage, parts, {start, size, k, table.count});
         }
         end(j, size, sums);
     }
@@ -148,9 +148,9 @@ void launch_pass(std::size_t size, const Rows& rows, cudaStream_t stream, const 
         return;
     }
     const Parts parts = parts_at(rows.workspace, {size, table.count}, rows.stats);
-    const auto is_int8 = [](Row row) { return row.element == Element::int8; };
-    const bool bytes = std::ranges::any_of(rows.rows, is_int8);
-    launch(bytes ? pass<true, End> : pass<false, End>, parts_of(size), tile_threads, stream, table,
+    const auto is_narrow_row = [](Row row) { return is_narrow(row.element); };
+    const bool narrow = std::ranges::any_of(rows.rows, is_narrow_row);
+    launch(narrow ? pass<true, End> : pass<false, End>, parts_of(size), tile_threads, stream, table,
            size, end, parts);
 }
 

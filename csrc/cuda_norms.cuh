@@ -34,22 +34,22 @@ struct Parts {
 };
 
 // A slot holds one block of one row. Slots are apart by 8 values more than they hold, so that the
-// lanes of different slots lie in different banks. Of an int8 row it holds the values without their
-// scales.
+// lanes of different slots lie in different banks. Of a narrow row it holds the values without
+// their scales.
 struct Stage {
     Floats<lane_count> slots[slot_count][block_size / lane_count + 1];
     float scales[slot_count][block_size / scale_group];
-    bool scaled[group_rows];
+    bool narrow[group_rows];
     double lanes[slot_count * lane_count];
     double fetched[row_limit];
 
     __device__ void put(unsigned row, const Floats<lane_count>& values) {
-        if (threadIdx.x == 0) scaled[row] = false;
+        if (threadIdx.x == 0) narrow[row] = false;
         slots[slot_of(row)][threadIdx.x % slot_threads] = values;
     }
     __device__ void put(unsigned row, const Floats<lane_count>& values, float scale) {
         constexpr unsigned scale_threads = scale_group / lane_count;
-        if (threadIdx.x == 0) scaled[row] = true;
+        if (threadIdx.x == 0) narrow[row] = true;
         slots[slot_of(row)][threadIdx.x % slot_threads] = values;
         if (threadIdx.x % scale_threads == 0) {
             scales[slot_of(row)][threadIdx.x % slot_threads / scale_threads] = scale;
@@ -81,27 +81,27 @@ __device__ double lane_norm(const Stage& stage, unsigned slot, unsigned lane) {
     return sum;
 }
 
-// The same of an int8 row; the squares of one scale are added exactly.
-__device__ double scaled_lane_norm(const Stage& stage, unsigned slot, unsigned lane) {
+// The same of a narrow row; the squares of one scale are added in float32, of 16 values each.
+__device__ double narrow_lane_norm(const Stage& stage, unsigned slot, unsigned lane) {
     constexpr unsigned values = scale_group / lane_count;
     double sum = 0.0;
     for (unsigned i = 0; i < block_size / lane_count; i += values) {
         const double scale = stage.scales[slot][i / values];
-        float squares = 0.0f;
+        float squares[2] = {};
         for (unsigned k = i; k < i + values; ++k) {
             const float value = stage.slots[slot][k][lane];
-            squares += value * value;
+            squares[k % 2] = std::fma(value, value, squares[k % 2]);
         }
-        sum += scale * scale * double{squares};
+        sum += scale * scale * double{squares[0] + squares[1]};
     }
     return sum;
 }
 
 // Of the first `present` values of a block.
-template <bool bytes>
+template <bool narrow>
 __device__ unsigned lane_nonfinite(const Stage& stage, unsigned slot, unsigned lane,
                                    std::size_t present) {
-    const bool scaled = bytes && stage.scaled[slot / tile_blocks];
+    const bool scaled = narrow && stage.narrow[slot / tile_blocks];
     unsigned count = 0;
     for (unsigned i = 0; i < block_size / lane_count && i * lane_count + lane < present; ++i) {
         const float scale = scaled ? stage.scales[slot][i * lane_count / scale_group] : 1.0f;
@@ -111,16 +111,16 @@ __device__ unsigned lane_nonfinite(const Stage& stage, unsigned slot, unsigned l
 }
 
 // Counting costs nothing where the norm shows that all values are finite.
-template <bool bytes>
+template <bool narrow>
 __device__ void measure_lane(Stage& stage, const Parts& parts, const Staged& staged) {
     const unsigned slot = threadIdx.x / lane_count, lane = threadIdx.x % lane_count;
     const unsigned row = staged.first + slot / tile_blocks;
     const std::size_t block = staged.start + slot % tile_blocks * block_size;
     if (slot >= slot_count || row >= staged.count) return;
-    double norm = bytes && stage.scaled[slot / tile_blocks] ? scaled_lane_norm(stage, slot, lane)
-                                                            : lane_norm(stage, slot, lane);
+    double norm = narrow && stage.narrow[slot / tile_blocks] ? narrow_lane_norm(stage, slot, lane)
+                                                             : lane_norm(stage, slot, lane);
     if (!(norm < suspect_norm) && block < staged.size) {
-        const unsigned nonfinite = lane_nonfinite<bytes>(stage, slot, lane, staged.size - block);
+        const unsigned nonfinite = lane_nonfinite<narrow>(stage, slot, lane, staged.size - block);
         atomicAdd(parts.nonfinite + row, nonfinite);
         if (nonfinite > 0) norm += infinity;
     }
@@ -136,12 +136,12 @@ __device__ void fold_slot(const Stage& stage, const Parts& parts, const Staged& 
     parts.blocks[block * staged.count + row] = fold_lanes(lanes);
 }
 
-// The norms of all staged blocks; the slots may be written again after it. `bytes` says whether
-// rows of int8 may be among them.
-template <bool bytes>
+// The norms of all staged blocks; the slots may be written again after it. `narrow` says
+// whether narrow rows may be among them.
+template <bool narrow>
 __device__ void measure(Stage& stage, const Parts& parts, const Staged& staged) {
     __syncthreads();
-    measure_lane<bytes>(stage, parts, staged);
+    measure_lane<narrow>(stage, parts, staged);
     __syncthreads();
     fold_slot(stage, parts, staged);
 }

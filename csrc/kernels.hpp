@@ -1,7 +1,7 @@
 // The arithmetic of a federated round over flat vectors, on the CPU.
 //
 // n rows, d values; x_k is row k, w_k its weight. Sums are float64 in the order of the rows,
-// those of int8 in groups that are added in float32 (int8_rows), and are rounded to float32 once;
+// those of narrow types in groups that are added in float32 (narrow_rows), and are rounded once;
 // weights are used as exact_weight has them. No result depends on the number of threads or on the
 // instruction set. Rows may lie at any address; NaN and Inf propagate and are counted. Outputs
 // overlap no input, except where a line says so.

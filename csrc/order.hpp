@@ -7,7 +7,7 @@
 #include <span>
 #include <utility>
 
-#include "bytes.hpp"
+#include "narrow.hpp"
 #include "network.hpp"
 
 namespace llmagentos {
@@ -50,38 +50,40 @@ class Ahead {
 template <std::size_t width>
 using PartAhead = Ahead<width / floats_per_line>;
 
-// Widened to float64 for the squares, and made sortable.
 template <Element element, std::size_t width>
-void load_sortable(float* sorted, Lanes& squares, const std::byte* values) {
-    float narrowed[width];
-    const bool as_it_lies = element == Element::float32;
-    const float* floats = as_it_lies ? reinterpret_cast<const float*>(values) : narrowed;
-    Eight square = load(squares.data());
-    for (std::size_t j = 0; j < width; j += lane_count) {
-        const Eight x = widen<element>(values + j * bytes_of(element));
-        square = add_exact(square, x, x);
-        if (!as_it_lies) store_floats(narrowed + j, x);
-    }
-    store(squares.data(), square);
+void load_sortable(float* sorted, const std::byte* values) {
     for (std::size_t j = 0; j < width; j += floats_at_once) {
-        store_floats(sorted + j, sortable(load_floats(floats + j)));
+        const std::byte* place = values + j * bytes_of(element);
+        if constexpr (is_narrow(element)) {
+            store_floats(sorted + j, sortable(widen_narrow<element>(place)));
+        } else {
+            store_floats(sorted + j, sortable(load_floats(reinterpret_cast<const float*>(place))));
+        }
     }
 }
 
-// Of an int8 row the squares are not those of what it decodes to: they are left alone.
+template <std::size_t width>
+void measure_floats(Lanes& squares, const std::byte* values) {
+    Eight square = load(squares.data());
+    for (std::size_t j = 0; j < width; j += lane_count) {
+        const Eight x = widen<Element::float32>(values + j * sizeof(float));
+        square = add_exact(square, x, x);
+    }
+    store(squares.data(), square);
+}
+
+// The squares of narrow rows are left to measure_narrow. int8 is decoded in the room.
 template <std::size_t width>
 void load_sortable(float* sorted, Lanes& squares, Row row, Span part) {
     Room room;
     const std::byte* values = place_of(row, part, width, room);
-    if (row.element == Element::int8) {
-        Lanes decoded = {};
-        load_sortable<Element::float32, width>(sorted, decoded, values);
-    } else if (row.element == Element::float16) {
-        load_sortable<Element::float16, width>(sorted, squares, values);
+    if (row.element == Element::float16) {
+        load_sortable<Element::float16, width>(sorted, values);
     } else if (row.element == Element::bfloat16) {
-        load_sortable<Element::bfloat16, width>(sorted, squares, values);
+        load_sortable<Element::bfloat16, width>(sorted, values);
     } else {
-        load_sortable<Element::float32, width>(sorted, squares, values);
+        if (row.element == Element::float32) measure_floats<width>(squares, values);
+        load_sortable<Element::float32, width>(sorted, values);
     }
 }
 
@@ -162,13 +164,13 @@ void write_mean(float* __restrict mean, const SortedRow<width>* rows, std::size_
     }
 }
 
-// The squares of the int8 rows, for the values of a scale.
-void measure_bytes(const Cohort& cohort, std::size_t start, Chunk chunk, Scratch scratch) {
+// The squares of the narrow rows, for the values of a tile.
+void measure_narrow(const Cohort& cohort, std::size_t start, Chunk chunk, Scratch scratch) {
     alignas(line_bytes) float unread[tile_size];
     const std::size_t count = std::min(chunk.stop - start, tile_size);
     for (std::size_t k = 0; k < cohort.rows.size(); ++k) {
-        if (cohort.rows[k].element != Element::int8) continue;
-        add_scaled(unread, slice_of(cohort, {k, 1}, start, scratch), count);
+        if (!is_narrow(cohort.rows[k].element)) continue;
+        add_narrow_tile(unread, slice_of(cohort, {k, 1}, start, scratch), count);
     }
 }
 
@@ -179,7 +181,7 @@ void trimmed_mean_in_parts(std::span<float> out, const Order& order, const Cohor
     Output output(out, chunk.start);
     measure_chunk(cohort, chunk, scratch, width, [&](Span part) {
         if (part.start % scale_group == 0) {
-            measure_bytes(cohort, part.start, chunk, scratch);
+            measure_narrow(cohort, part.start, chunk, scratch);
         }
         alignas(line_bytes) SortedRow<width> rows[sorted_rows_limit];
         for (std::size_t k = 0; k < n; ++k) {

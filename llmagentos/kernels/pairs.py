@@ -46,7 +46,7 @@ def gram(rows: Sequence[RowLike], *, threads: int | None = None) -> Matrix:
     """``(n, n)`` float64: entry (i, k) is the inner product of rows i and k.
 
     Products are exact and are added in float64, in the order of the squared norms: the diagonal has
-    the bits of ``RowStats.squared_norm``, but for scaled rows, which are rounded to float32 here.
+    the bits of ``RowStats.squared_norm`` where rows are float32; scaled rows are rounded to that.
     Else as in ``squared_distances``.
     """
     return _of_pairs(twin.inner_products, arrays.rows_in_place(rows), threads)

@@ -1,4 +1,4 @@
-"""How rows add up, in plain NumPy: in float64, scaled rows a few at a time in float32."""
+"""How rows add up, in plain NumPy: in float64, narrow rows a few at a time in float32."""
 
 import math
 from collections.abc import Sequence
@@ -7,10 +7,10 @@ from itertools import groupby
 import numpy as np
 
 from llmagentos.kernels.reference_sums import Float32s, Float64s, Row, dense
-from llmagentos.scaled import spread
+from llmagentos.scaled import GROUP, spread
 
-SCALED_ROWS = 16
-"""Scaled rows that are added in float32 before their sum is added in float64."""
+NARROW_ROWS = 16
+"""Scaled rows, or rows of 16 bits, that are added in float32 before their sum is in float64."""
 
 Weighted = tuple[Row, float]
 """A row and its exact weight."""
@@ -30,15 +30,20 @@ def exact_weight(weight: float) -> float:
 def weighted_rows(size: int, rows: Sequence[Row], weights: Sequence[float]) -> Float64s:
     """``sum_k weights[k] * rows[k]``, ``(size,)``, added from first to last.
 
-    Scaled rows that follow each other are split into groups of at most ``SCALED_ROWS``, of about
-    the same size, the larger ones first.
+    Narrow rows of one type that follow each other are split into groups of at most
+    ``NARROW_ROWS``, of about the same size, the larger ones first.
     """
     sums = np.zeros(size)
     pairs = zip(rows, map(exact_weight, weights), strict=True)
-    for scaled, stretch in groupby(pairs, lambda pair: isinstance(pair[0], tuple)):
-        for group in split(list(stretch), SCALED_ROWS if scaled else 1):
-            sums += _scaled_sum(size, group) if scaled else _dense_term(*group[0])
+    for kind, stretch in groupby(pairs, lambda pair: _type_of(pair[0])):
+        narrow = kind != np.float32
+        for group in split(list(stretch), NARROW_ROWS if narrow else 1):
+            sums += _narrow_sum(size, group) if narrow else _float32_term(*group[0])
     return sums
+
+
+def _type_of(row: Row) -> np.dtype:
+    return row[0].dtype if isinstance(row, tuple) else row.dtype
 
 
 def split(rows: list[Weighted], limit: int) -> list[list[Weighted]]:
@@ -47,15 +52,16 @@ def split(rows: list[Weighted], limit: int) -> list[list[Weighted]]:
     return [[rows[k] for k in group] for group in places]
 
 
-def _dense_term(row: Row, weight: float) -> Float64s:
+def _float32_term(row: Row, weight: float) -> Float64s:
     term: Float64s = weight * dense(row).astype(np.float64)
     return term
 
 
-def _scaled_sum(size: int, group: Sequence[Weighted]) -> Float32s:
+def _narrow_sum(size: int, group: Sequence[Weighted]) -> Float32s:
     """Each factor ``weight * scale``, product and sum is rounded to float32."""
     total = np.zeros(size, np.float32)
-    for (q, scale), weight in group:
+    for row, weight in group:
+        q, scale = row if isinstance(row, tuple) else (row, np.ones(-(-size // GROUP), np.float32))
         factor = (weight * scale.astype(np.float64)).astype(np.float32)
         total += q.astype(np.float32) * spread(factor, 0, size)
     return total

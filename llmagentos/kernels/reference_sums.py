@@ -66,13 +66,31 @@ def dense_norm(values: Dense) -> float:
     return chunk_sum(np.square(values.astype(np.float64)))
 
 
-def scaled_norm(q: NDArray[np.int8], scale: NDArray[np.float32]) -> float:
-    """The same of a scaled row: squares of one lane and one scale are added, then scaled."""
+def narrow_norm(q: Dense, scale: Float32s) -> float:
+    """The same of a narrow row: squares are added in float32 scale by scale, then scaled.
+
+    Value j of a scale goes to float j mod 16, and each of the first eight is added to that of the
+    last eight.
+    """
     squares = in_lanes(np.square(q.astype(np.float64)))
-    sums = squares.reshape(BLOCK // GROUP, GROUP // LANES, LANES, -1).sum(axis=1)
+    places = squares.reshape(BLOCK // GROUP, GROUP // (2 * LANES), 2 * LANES, -1)
+    sums = np.zeros_like(places[:, 0], np.float32)
+    for place in places.swapaxes(0, 1):
+        sums = (sums + place).astype(np.float32)
     steps = np.zeros((sums.shape[2], BLOCK // GROUP))
     steps.reshape(-1)[: scale.size] = np.square(scale.astype(np.float64))
-    return lanes_sum(sums * steps.T[:, None, :])
+    return lanes_sum((sums[:, :LANES] + sums[:, LANES:]) * steps.T[:, None, :])
+
+
+def row_norm(row: Row, chunk: slice) -> float:
+    """Sum of squares of the values of a chunk of a row."""
+    scales = slice(chunk.start // GROUP, chunk.stop // GROUP)
+    if isinstance(row, tuple):
+        return narrow_norm(row[0][chunk], row[1][scales])
+    values = row[chunk]
+    if row.dtype == np.float32:
+        return dense_norm(values)
+    return narrow_norm(values, np.ones(-(-values.size // GROUP), np.float32))
 
 
 @np.errstate(all="ignore")
@@ -81,13 +99,7 @@ def inspect(row: Row, _threads: int = 1) -> tuple[float, int]:
     values = dense(row)
     norm = 0.0
     for start in range(0, values.size, CHUNK):
-        here = slice(start, start + CHUNK)
-        scales = slice(start // GROUP, (start + CHUNK) // GROUP)
-        norm += (
-            scaled_norm(row[0][here], row[1][scales])
-            if isinstance(row, tuple)
-            else dense_norm(values[here])
-        )
+        norm += row_norm(row, slice(start, start + CHUNK))
     nonfinite = int(np.count_nonzero(~np.isfinite(values.astype(np.float32))))
     return (norm + math.inf if nonfinite else norm), nonfinite
 

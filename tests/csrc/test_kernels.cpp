@@ -17,16 +17,19 @@ void test_widening_is_exact() {
     static_assert(from_float16(0x7bff) == 65504.0f && !is_finite(from_float16(0xfc00)));
     static_assert(from_float16(0x7e00) != from_float16(0x7e00));
     static_assert(exact_weight(0x1.00000018p0) == 0x1.0000002p0 && exact_weight(0x1p-801) == 0.0);
-    static_assert(int8_factor(0x1p-10, 0x1.8p10f) == 1.5f && add_int8(1.0f, 0.5f, -128) == -63.0f);
+    static_assert(narrow_factor(0x1p-10, 0x1.8p10f) == 1.5f &&
+                  add_narrow(1.0f, 0.5f, -128) == -63.0f);
     static_assert(fold_lanes({1, 2, 3, 4, 5, 6, 7, 8}) == 36.0);
 }
 
-float plain_bytes(const Group& group, const std::vector<Row>& rows,
-                  const std::vector<double>& weights, std::size_t j) {
+float plain_narrow(const Group& group, const std::vector<Row>& rows,
+                   const std::vector<double>& weights, std::size_t j) {
     float sum = 0.0f;
     for (std::size_t k = group.first; k < group.first + group.count; ++k) {
-        const float factor = int8_factor(exact_weight(weights[k]), scale_of(rows[k], j));
-        sum = add_int8(sum, factor, static_cast<float>(byte_of(rows[k], j)));
+        const bool bytes = rows[k].element == Element::int8;
+        const float scale = bytes ? scale_of(rows[k], j) : 1.0f;
+        const float q = bytes ? static_cast<float>(byte_of(rows[k], j)) : value_of(rows[k], j);
+        sum = add_narrow(sum, narrow_factor(exact_weight(weights[k]), scale), q);
     }
     return sum;
 }
@@ -36,10 +39,10 @@ std::vector<float> plain_step(const std::vector<float>& anchor, double lr,
     std::vector<double> sums(anchor.size());
     for (const Group& group : groups_of(rows, 1)) {
         const Row row = rows[group.first];
-        const bool bytes = row.element == Element::int8;
+        const bool narrow = is_narrow(row.element);
         for (std::size_t j = 0; j < sums.size(); ++j) {
-            sums[j] += bytes ? double{plain_bytes(group, rows, weights, j)}
-                             : exact_weight(weights[group.first]) * value_of(row, j);
+            sums[j] += narrow ? double{plain_narrow(group, rows, weights, j)}
+                              : exact_weight(weights[group.first]) * value_of(row, j);
         }
     }
     std::vector<float> out(anchor.size());

@@ -1,16 +1,18 @@
-"""int8 rows: the bits of the plain reference, the documented error, exact norms and counts."""
+"""Rows of 8 and 16 bits: the reference's bits, the documented errors, norms and counts."""
 
 from fractions import Fraction
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from llmagentos.kernels import reference
-from llmagentos.kernels.reference_rows import SCALED_ROWS, split
+from llmagentos.kernels.reference_rows import NARROW_ROWS, split
 from tests.test_kernels import bits, native, same_stats  # noqa: F401 (a fixture)
 
 SIZE = 3 * 1024 + 300
 HUGE = np.float32(3e38)
+HALVES = (np.float16, ml_dtypes.bfloat16)
 
 
 def scaled_row(rng, size=SIZE, spread=1.0):
@@ -19,21 +21,32 @@ def scaled_row(rng, size=SIZE, spread=1.0):
     return q, (spread * np.exp(rng.normal(0, 2, -(-size // 128)))).astype(np.float32)
 
 
+def narrow_row(kind, rng, spread=1.0):
+    """A scaled row, or one of 16 bits."""
+    if kind == np.int8:
+        return scaled_row(rng, spread=spread)
+    return (spread * rng.normal(size=SIZE)).astype(np.float32).astype(kind)
+
+
 def widened(row):
     """What the row stands for, in float64 and exact."""
+    if not isinstance(row, tuple):
+        return row.astype(np.float64)
     q, scale = row
     return q.astype(np.float64) * np.repeat(scale.astype(np.float64), 128)[: q.size]
 
 
 def summed(kernels, rows, weights, threads=1):
-    out = np.ones(len(rows[0][0]), np.float32)
+    first = rows[0][0] if isinstance(rows[0], tuple) else rows[0]
+    out = np.ones(first.size, np.float32)
     return out, kernels.weighted_sum(out, rows, weights, threads)
 
 
+@pytest.mark.parametrize("kind", [np.int8, *HALVES])
 @pytest.mark.parametrize("n", [1, 15, 16, 17, 40])
-def test_groups_of_scaled_rows_are_the_reference(native, n):  # noqa: F811
+def test_groups_of_narrow_rows_are_the_reference(native, n, kind):  # noqa: F811
     rng = np.random.default_rng(n)
-    rows = [scaled_row(rng) for _ in range(n)]
+    rows = [narrow_row(kind, rng) for _ in range(n)]
     weights = list(rng.normal(size=n))
     expected, stats = summed(reference, rows, weights)
     for threads in (1, 3):
@@ -42,7 +55,7 @@ def test_groups_of_scaled_rows_are_the_reference(native, n):  # noqa: F811
         same_stats(found_stats, stats)
 
 
-def test_a_dense_row_ends_a_group_of_scaled_rows(native):  # noqa: F811
+def test_a_row_of_another_type_ends_a_group(native):  # noqa: F811
     rng = np.random.default_rng(0)
     rows = [scaled_row(rng) for _ in range(21)]
     rows.insert(3, rng.normal(size=SIZE).astype(np.float32))
@@ -59,15 +72,16 @@ def test_groups_are_few_and_even():
     assert sizes == [[1], [16], [9, 8], [14, 13, 13]]
 
 
+@pytest.mark.parametrize("kind", [np.int8, *HALVES])
 @pytest.mark.parametrize("spread", [1e-3, 1e-40])
 @pytest.mark.parametrize("n", [1, 10, 100])
-def test_the_sum_of_scaled_rows_errs_as_little_as_documented(native, n, spread):  # noqa: F811
+def test_the_sum_of_narrow_rows_errs_as_little_as_documented(native, n, spread, kind):  # noqa: F811
     rng = np.random.default_rng(n)
-    rows = [scaled_row(rng, spread=spread) for _ in range(n)]
+    rows = [narrow_row(kind, rng, spread) for _ in range(n)]
     weights = rng.dirichlet(np.ones(n)) * rng.choice([-1, 1], n)
     terms = np.array([weight * widened(row) for weight, row in zip(weights, rows, strict=True)])
     found, _ = summed(native, rows, list(weights))
-    bound = (min(n, SCALED_ROWS) + 3) * 2.0**-24 * np.abs(terms).sum(0) + n * 2.0**-142
+    bound = (min(n, NARROW_ROWS) + 3) * 2.0**-24 * np.abs(terms).sum(0) + n * 2.0**-142
     assert (np.abs(found - terms.sum(0)) <= bound).all()
 
 
@@ -79,6 +93,28 @@ def test_squares_of_scaled_rows_are_added_exactly(native):  # noqa: F811
     norm, nonfinite = native.inspect((q, scale), 1)
     assert abs(Fraction(norm) / exact - 1) < Fraction(2) ** -50
     assert nonfinite == 0
+
+
+@pytest.mark.parametrize("kind", HALVES)
+@pytest.mark.parametrize("spread", [1e-17, 1e-3, 1e3])
+def test_squares_of_16_bits_err_as_little_as_documented(native, kind, spread):  # noqa: F811
+    row = narrow_row(kind, np.random.default_rng(4), spread)
+    exact = np.square(widened(row)).sum()
+    norm, nonfinite = native.inspect(row, 1)
+    assert abs(norm - exact) <= 2.0**-20 * exact + SIZE * 2.0**-149
+    assert nonfinite == 0
+
+
+@pytest.mark.parametrize("value", [1e-40, 1e-23, 1e-22, 1.5e-19, 4e18, 1e19, 3e38])
+def test_squares_that_float32_cannot_hold(native, value):  # noqa: F811
+    row = np.full(SIZE, value, ml_dtypes.bfloat16)
+    row[1::3] = 0
+    norm, nonfinite = native.inspect(row, 1)
+    assert nonfinite == 0
+    assert (norm, nonfinite) == reference.inspect(row)
+    assert np.isinf(norm) == (value > 2**62)
+    if value < 1e-10:
+        assert abs(norm - np.square(widened(row)).sum()) <= SIZE * 2.0**-149
 
 
 @pytest.mark.parametrize(
