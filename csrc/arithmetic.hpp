@@ -106,11 +106,13 @@ constexpr bool is_finite(float value) {
     return (std::bit_cast<std::uint32_t>(value) & 0x7f800000u) != 0x7f800000u;
 }
 
-// The nearest float32; every NaN becomes the one quiet NaN 0x7fc00000.
-constexpr float narrow(double value) {
-    const auto nearest = static_cast<float>(value);
-    return nearest == nearest ? nearest : std::bit_cast<float>(0x7fc00000u);
+// Every NaN becomes the one quiet NaN 0x7fc00000.
+constexpr float narrow(float value) {
+    return value == value ? value : std::bit_cast<float>(0x7fc00000u);
 }
+
+// The nearest float32.
+constexpr float narrow(double value) { return narrow(static_cast<float>(value)); }
 
 constexpr float server_step(float anchor, double sum, double lr) {
     return narrow(double{anchor} + lr * sum);
