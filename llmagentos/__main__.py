@@ -4,6 +4,8 @@ import difflib
 import runpy
 import sys
 
+from llmagentos import __version__
+
 PROGRAMS = {
     "fedavg_lora": "tune a model over private texts by federated averaging",
     "fedprox_lora": "the same, with local training pulled to the global adapter",
@@ -22,8 +24,11 @@ def main() -> int:
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     known = name.replace("-", "_")
     if name in ("-h", "--help"):
-        print("usage: llmagentos PROGRAM [--help]\n")
+        print("usage: llmagentos [--version] PROGRAM [--help]\n")
         print("\n".join(f"  {program:<14}{says}" for program, says in PROGRAMS.items()))
+        return 0
+    if name in ("-V", "--version"):
+        print(f"llmagentos {__version__}")
         return 0
     if known not in PROGRAMS:
         near = difflib.get_close_matches(known, PROGRAMS, n=1)

@@ -46,7 +46,10 @@ class AgentMemory:
         return vectors
 
     def check(self, task: Task) -> None:
-        """Raise ``JournalError`` where ``recall`` would, before any work for the task begins."""
+        """Raise ``JournalError`` where ``recall`` would, before any work for the task begins.
+
+        The file is read again when its turn comes: the memories of all agents at once may not fit.
+        """
         if not self.lost(task):
             self.recall(task)
 

@@ -663,6 +663,7 @@ def test_what_is_wrong_with_a_client_is_said_when_it_is_added():
     wrong = {
         "name='north': a client has this name": ("north", line()),
         "name=7": (7, line()),
+        "name='  '.* not blank": ("  ", line()),
         r"name='Zürich\\xa0Nord'.* a name is printable text": ("Zürich\xa0Nord", line()),
         "data=None: give the rows or batches of client 'west'": ("west",),
         "client 'west': data is empty": ("west", []),

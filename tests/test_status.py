@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager, nullcontext
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -164,6 +165,7 @@ def test_one_door_leads_to_every_program():
     assert ends("stats")[0] == 2
     assert "did you mean status?" in ends("stats")[1]
     assert all(name in ends()[1] for name in PROGRAMS)
+    assert ends("--version") == (0, f"llmagentos {version('llmagentos')}\n")
     code, told = ends("fedavg-lora", "--help")
     assert code == 0
     assert "--rounds" in told

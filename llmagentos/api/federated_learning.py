@@ -29,7 +29,7 @@ from llmagentos.api.weights import ModelWeights, trainable
 from llmagentos.engines import InProcessEngine
 from llmagentos.errors import SettingError
 from llmagentos.federation import Federation, Plan, run
-from llmagentos.fields import LONGEST_TEXT, is_text
+from llmagentos.fields import LONGEST_TEXT, is_name
 from llmagentos.journal import Journal
 from llmagentos.messages import Enrolled
 from llmagentos.round_report import RoundReport
@@ -112,10 +112,8 @@ class FederatedLearning:
         if data is None and not isinstance(name, str):
             name, data = None, name
         name = f"client-{len(self._clients) + 1}" if name is None else name
-        if not isinstance(name, str) or not name:
-            raise SettingError(f"name={name!r}: needs to be text; call add_client(name, data)")
-        remedy = f"a name is printable text, with plain blanks, of up to {LONGEST_TEXT} letters"
-        require(is_text(name), "name", name, remedy)
+        form = f"printable text, not blank, with plain blanks, of up to {LONGEST_TEXT} letters"
+        require(is_name(name), "name", name, f"a name is {form}; call add_client(name, data)")
         if data is None or isinstance(data, str):
             raise SettingError(f"data={data!r}: give the rows or batches of client {name!r}")
         if name in self._clients:
