@@ -3,8 +3,7 @@
 import difflib
 import runpy
 import sys
-
-from llmagentos import __version__
+from importlib.metadata import version
 
 PROGRAMS = {
     "fedavg_lora": "tune a model over private texts by federated averaging",
@@ -28,7 +27,7 @@ def main() -> int:
         print("\n".join(f"  {program:<14}{says}" for program, says in PROGRAMS.items()))
         return 0
     if name in ("-V", "--version"):
-        print(f"llmagentos {__version__}")
+        print(f"llmagentos {version('llmagentos')}")
         return 0
     if known not in PROGRAMS:
         near = difflib.get_close_matches(known, PROGRAMS, n=1)
