@@ -23,7 +23,6 @@ struct Squares {
 // The factors of a block. The scales that are asked for ahead may lie behind the row's last.
 void set_factors(Factors& factors, Row row, double weight, Span block) {
     static_assert(block_scales == lane_count);
-    const Eight zero = fill(0.0);
     if (row.element != Element::int8) {
         store_floats(factors.of_values, fill(weight));
         return store(factors.of_squares, fill(1.0));
@@ -35,7 +34,7 @@ void set_factors(Factors& factors, Row row, double weight, Span block) {
         std::memcpy(room, scales, (block.count + scale_group - 1) / scale_group * sizeof(float));
         scales = room;
     }
-    const Eight scale = widen<Element::float32>(scales);
+    const Eight zero = fill(0.0), scale = widen<Element::float32>(scales);
     store_floats(factors.of_values, add_exact(zero, fill(weight), scale));
     store(factors.of_squares, add_exact(zero, scale, scale));
 }

@@ -22,7 +22,7 @@ class RowStats:
     """Sum of squares in a fixed order; NaN or Inf where the row has such a value.
 
     In float64. Of 16 bits up to 16 squares are first added in float32: that errs by less than 2^-20
-    of the sum and by 2^-149 a value, and gives Inf where values are beyond 2^62.
+    of the sum and by 2^-149 a value, and may give Inf where values are beyond 2^62.
     """
     nonfinite: int
     """Number of values that are NaN or Inf."""

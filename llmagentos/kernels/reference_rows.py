@@ -6,8 +6,8 @@ from itertools import groupby
 
 import numpy as np
 
-from llmagentos.kernels.reference_sums import Float32s, Float64s, Row, dense
-from llmagentos.scaled import GROUP, spread
+from llmagentos.kernels.reference_sums import Float32s, Float64s, Row, dense, in_scales
+from llmagentos.scaled import spread
 
 NARROW_ROWS = 16
 """Scaled rows, or rows of 16 bits, that are added in float32 before their sum is in float64."""
@@ -61,7 +61,7 @@ def _narrow_sum(size: int, group: Sequence[Weighted]) -> Float32s:
     """Each factor ``weight * scale``, product and sum is rounded to float32."""
     total = np.zeros(size, np.float32)
     for row, weight in group:
-        q, scale = row if isinstance(row, tuple) else (row, np.ones(-(-size // GROUP), np.float32))
+        q, scale = in_scales(row)
         factor = (weight * scale.astype(np.float64)).astype(np.float32)
         total += q.astype(np.float32) * spread(factor, 0, size)
     return total

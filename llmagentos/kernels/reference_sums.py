@@ -35,6 +35,13 @@ def dense(row: Row) -> Dense:
     return ScaledRow(*row)[:] if isinstance(row, tuple) else row
 
 
+def in_scales(row: Row) -> tuple[Dense, Float32s]:
+    """The values of a narrow row and their scales, which are one where it has 16 bits."""
+    if isinstance(row, tuple):
+        return row
+    return row, np.ones(-(-row.size // GROUP), np.float32)
+
+
 def sum_in_order(values: Float64s) -> Float64s:
     """Sums along the first axis, from first to last."""
     last: Float64s = np.add.accumulate(values, axis=0)[-1]
@@ -84,13 +91,10 @@ def narrow_norm(q: Dense, scale: Float32s) -> float:
 
 def row_norm(row: Row, chunk: slice) -> float:
     """Sum of squares of the values of a chunk of a row."""
-    scales = slice(chunk.start // GROUP, chunk.stop // GROUP)
-    if isinstance(row, tuple):
-        return narrow_norm(row[0][chunk], row[1][scales])
-    values = row[chunk]
-    if row.dtype == np.float32:
-        return dense_norm(values)
-    return narrow_norm(values, np.ones(-(-values.size // GROUP), np.float32))
+    if not isinstance(row, tuple) and row.dtype == np.float32:
+        return dense_norm(row[chunk])
+    q, scale = in_scales(row)
+    return narrow_norm(q[chunk], scale[chunk.start // GROUP : chunk.stop // GROUP])
 
 
 @np.errstate(all="ignore")
