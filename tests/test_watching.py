@@ -2,6 +2,8 @@
 
 import json
 import socket
+import subprocess
+import sys
 import urllib.request
 
 import pytest
@@ -39,6 +41,18 @@ def test_every_closed_round_is_a_line_of_the_log(watched):
     closed = [line for line in lines if line.get("event") == "closed"]
     assert [line["round"] for line in closed] == [1, 2]
     assert all(line["levelname"] == "INFO" and line["timestamp"] for line in closed)
+
+
+def test_lines_of_the_hubs_library_are_printed_once():
+    code = (
+        "import logging, huggingface_hub\n"
+        "from llmagentos.recipes.log_file import log_to_terminal\n"
+        "log_to_terminal(logging.INFO)\n"
+        "logging.getLogger('huggingface_hub.utils').warning('retrying')\n"
+        "logging.getLogger('llmagentos.lm').info('loading')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.split() == ["retrying", "loading"]
 
 
 def test_a_quiet_event_goes_to_the_file_and_not_to_the_terminal(tmp_path, capfd):

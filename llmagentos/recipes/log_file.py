@@ -11,11 +11,13 @@ FIELDS = "%(levelname)s %(name)s %(process)d %(message)s"
 """Of every line, beside its time and what the event adds, such as round and agent."""
 
 
-def log_to_terminal(level: int) -> None:
+def log_to_terminal(level: int, line: str = "%(message)s") -> None:
     """Messages of this level and above are plain lines on standard error."""
     console = logging.StreamHandler()
     console.setLevel(level)
-    logging.basicConfig(format="%(message)s", handlers=[console])
+    logging.basicConfig(format=line, handlers=[console], level=level)
+    # It prints its lines itself, and would have them printed a second time.
+    logging.getLogger("huggingface_hub").propagate = False
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from llmagentos.corpus.own import ToExample, own_examples
 from llmagentos.errors import LLMAgentOSError, SettingError
 from llmagentos.recipes.cli import parse, parser_for, read_words
 from llmagentos.recipes.exits import exit_code
+from llmagentos.recipes.log_file import log_to_terminal
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def serve(organisation: Organisation, words: Sequence[str] | None = None) -> int
 
 
 def _serve(organisation: Organisation, words: Sequence[str]) -> None:
-    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
+    log_to_terminal(logging.INFO, "%(asctime)s %(message)s")
     program = Path(sys.argv[0]).name
     parser = parser_for(
         AgentSettings,
