@@ -23,8 +23,12 @@ COMMANDS = {
     "flwr-clientapp": ("flwr.supernode.cli.flwr_clientapp", "flwr_clientapp"),
     "flwr-serverapp": ("flwr.superlink.cli.flwr_serverapp", "flwr_serverapp"),
 }
+REFUSED = ("flwr-agentapp", "flwr-connector", "flwr-model", "flwr-simulation")
+"""Starters of runs of other kinds, which would bring code along; none of them is ours."""
+
 SCRIPTS = {
     **{name: f"start({name!r})" for name in STARTERS},
+    **{name: f"refuse({name!r})" for name in REFUSED},
     "flower-supernode": "start_node()",
 }
 """Programs to the function here that runs them."""
@@ -51,6 +55,11 @@ def start(name: str) -> None:
         guard_agent(starter)
     module, command = COMMANDS[name]
     getattr(import_module(module), command)()
+
+
+def refuse(name: str) -> None:
+    """End the process with the reason."""
+    sys.exit(f"{name}: a run of another kind than ours; refused")
 
 
 def start_node() -> None:
