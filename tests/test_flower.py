@@ -1,6 +1,7 @@
 """Flower's own ways: certificates, code that must not travel, and processes that are killed."""
 
 import io
+import json
 import os
 import re
 import signal
@@ -25,6 +26,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.app.metadata import Metadata
+from flwr.supercore.constant import TASK_TYPE_TO_COMMAND
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.supercore.run import RunNotRunningException
@@ -114,6 +116,44 @@ def test_only_the_shim_is_run():
     for alien in ({**FILES, "more.py": ""}, {**FILES, "shim.py": "import os"}):
         with pytest.raises(PermissionError, match="carries code of its own"):
             check_shim(bundle(**alien))
+
+
+def test_a_nodes_key_is_kept_and_so_is_whatever_else_lies_there(tmp_path):
+    public = make_node_key(tmp_path / "node.key")
+    key, told = (tmp_path / "node.key").read_bytes(), public.read_bytes()
+    public.unlink()
+    assert make_node_key(tmp_path / "node.key").read_bytes() == told
+    assert (tmp_path / "node.key").read_bytes() == key
+    (tmp_path / "notes.csv").write_text("the only copy")
+    with pytest.raises(SettingError, match=r"notes\.csv'.* no node's key; name another file"):
+        make_node_key(tmp_path / "notes.csv")
+    assert (tmp_path / "notes.csv").read_text() == "the only copy"
+
+
+def test_a_server_that_died_as_it_registered_a_node_starts_again(tmp_path):
+    local_server(["north"], tmp_path)[0].close()
+    (known,) = tmp_path.rglob("nodes.json")
+    known.unlink()
+    local_server(["north"], tmp_path)[0].close()
+    assert len(json.loads(known.read_text())) == 1
+
+
+def test_certificates_take_nobodys_place(tmp_path):
+    (tmp_path / "server.key").write_text("of an authority elsewhere")
+    with pytest.raises(SettingError, match=r"has server\.key alone; move them away first"):
+        make_certificates(tmp_path, ["localhost"])
+    assert [path.name for path in tmp_path.iterdir()] == ["server.key"]
+
+
+def test_every_kind_of_run_that_flower_starts_is_guarded_or_refused(tmp_path):
+    assert set(TASK_TYPE_TO_COMMAND.values()) <= guards.SCRIPTS.keys()
+    path = guards.guarded_path(tmp_path)
+    for name in guards.REFUSED:
+        done = subprocess.run(
+            [name, "--help"], env={"PATH": path}, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"{name}: a run of another kind than ours; refused" in done.stderr
 
 
 @pytest.mark.parametrize("name", guards.STARTERS)

@@ -16,7 +16,7 @@ from llmagentos.engines.flower.program import SUPEREXEC, Program, Tended
 from llmagentos.engines.flower.shim import write_shim
 from llmagentos.engines.flower.tray import FOLDER, desk_of
 from llmagentos.errors import SettingError
-from llmagentos.files import write_secret
+from llmagentos.files import write_durably, write_secret
 
 START_S = 60
 """How long a SuperLink may take to listen."""
@@ -56,6 +56,7 @@ class Link:
         self.home = self.folder / "home"
         self.home.mkdir(parents=True, exist_ok=True)
         self._check_port()
+        self._forget_unless_known(keys)
         self.settings = flower_settings(self.home, self.folder)
         self.superlink = self._superlink()
         self.programs: list[Tended] = [self.superlink, self._superexec()]
@@ -77,6 +78,22 @@ class Link:
                     f"flower.port={self.address.port}: {error.strerror}; choose another, or end "
                     "what uses it"
                 ) from error
+
+    def _forget_unless_known(self, keys: Mapping[str, Path]) -> None:
+        """A SuperLink that may know keys whose nodes we do not starts anew.
+
+        It takes no key twice, and one that was registered as the coordinator died has no line in
+        ``nodes.json``. Nothing else in its database has to outlive it.
+        """
+        if not self._nodes().keys() >= set(map(desk_of, keys)):
+            for path in [*self.folder.glob("superlink.sqlite*"), self.folder / "nodes.json"]:
+                path.unlink(missing_ok=True)
+
+    def _nodes(self) -> dict[str, str]:
+        """Which of Flower's nodes each agent is: the one with its key."""
+        path = self.folder / "nodes.json"
+        nodes: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+        return nodes
 
     def _superlink(self) -> Program:
         here, there = self.address.certificates, self.address
@@ -116,13 +133,12 @@ class Link:
             return False
 
     def _register(self, keys: Mapping[str, Path]) -> None:
-        """``nodes.json`` says which of Flower's nodes each agent is: the one with its key."""
-        path = self.folder / "nodes.json"
-        nodes = json.loads(path.read_text()) if path.exists() else {}
+        """Every agent's node is in ``nodes.json``."""
+        nodes = self._nodes()
         for agent, key in keys.items():
             if desk_of(agent) not in nodes:
                 nodes[desk_of(agent)] = self.flwr.register(key)
-                path.write_text(json.dumps(nodes))
+                write_durably(self.folder / "nodes.json", json.dumps(nodes).encode())
 
     def submit(self) -> None:
         """A Flower run whose relay takes over from any earlier one's."""
