@@ -80,6 +80,17 @@ def test_what_is_owed_makes_no_change_longer_than_the_task_lets_leave(tmp_path, 
     assert sent + owed == pytest.approx(20 * delta, abs=1e-4)
 
 
+def test_a_little_noise_lets_nothing_longer_leave_than_the_change_is(tmp_path):
+    memory, delta = AgentMemory(tmp_path), np.full(SIZE, SIZE**-0.5, np.float32)
+    for round_ in range(1, 41):
+        task = task_of("top_k", round_, receipt=round_ - 1 or None)
+        privacy = {"clip": 1.0, "noise": 1e-6}
+        task = replace(task, settings={**task.settings, "privacy": privacy})
+        arrived = decoded("top_k", coded(answer(task, vectors={"delta": delta}), task, memory))
+        assert np.linalg.norm(arrived) < 1 + 1e-6
+    assert np.linalg.norm(arrived) > 1 - 1e-6, "a sum is shortened no more than it must be"
+
+
 def task_of(codec, round_, receipt, run="run", agent="north"):
     settings = {"codec": CODECS[codec]}
     layout = layout_of_size(SIZE)

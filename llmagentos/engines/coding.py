@@ -3,12 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from math import inf
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from llmagentos import kernels
-from llmagentos.codecs import asked_codec, codec_of, encode_all, read_all
+from llmagentos.codecs import Codec, asked_codec, codec_of, encode_all, read_all
 from llmagentos.engines.engine import Trainer
 from llmagentos.engines.veiling import asked_privacy
 from llmagentos.engines.wrapping import fitted
@@ -54,21 +56,21 @@ def coded(update: Update, task: Task, memory: AgentMemory) -> Update:
 
     With error feedback a vector and what earlier rounds have lost of it, or of the same part of it,
     is encoded, and memory keeps the difference to what arrives: Seide et al. 2014, "1-bit SGD", and
-    Karimireddy et al. 2019, arXiv:1901.09847, Algorithm 2. A sum that is longer than the task lets
-    leave waits in part. Draws come from the task's seed, agent and round.
+    Karimireddy et al. 2019, arXiv:1901.09847, Algorithm 2. Of a sum that would arrive longer than
+    the task lets leave a part waits. Draws come from the task's seed, agent and round.
     """
     settings = asked_codec(task.settings)
-    codec, draws = codec_of(settings), partial(_draws, task)
+    codec = codec_of(settings)
     if not has_feedback(settings):
-        return replace(update, vectors=encode_all(codec, update.vectors, draws))
+        parts = encode_all(codec, update.vectors, partial(_draws, task))
+        return replace(update, vectors=parts)
     with np.errstate(all="ignore"):
         owed, part = memory.recall(task), _part(task)
         wanted = {n: x + owed.get(n + part, np.float32(0)) for n, x in update.vectors.items()}
-        parts = encode_all(codec, within_clip(wanted, task), draws)
-        arrived = read_all(codec, parts, task.carried, task.values)
+        sent, arrived = encoded(codec, wanted, task, longest(update, task))
         lost = {n + part: x - np.asarray(arrived[n], np.float32) for n, x in wanted.items()}
         memory.keep(task, {**owed, **lost})
-    return replace(update, vectors=parts)
+    return replace(update, vectors=sent)
 
 
 def has_feedback(settings: CodecSettings) -> bool:
@@ -76,12 +78,31 @@ def has_feedback(settings: CodecSettings) -> bool:
     return codec_of(settings).lossy and settings.error_feedback
 
 
-def within_clip(vectors: Mapping[str, Vector], task: Task) -> Mapping[str, Vector]:
-    """The vectors with a change as short as the task asks, unless noise has made it longer."""
-    asked = asked_privacy(task)
-    if asked.clip is None or asked.noise:
-        return vectors
-    return {**vectors, "delta": kernels.clipped(vectors["delta"], asked.clip).vector}
+def longest(update: Update, task: Task) -> float:
+    """How long a change may arrive: as the task asks, or as noise has made it."""
+    clip = asked_privacy(task).clip
+    return inf if clip is None else max(clip, norm_of(update.vectors["delta"]))
+
+
+def encoded(
+    codec: Codec, wanted: Mapping[str, Vector], task: Task, limit: float
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Vectors as they leave and as they arrive, the change no longer than ``limit``.
+
+    It is shortened only once the codec has left out what it does: else little would leave.
+    """
+    parts = encode_all(codec, wanted, partial(_draws, task))
+    arrived = read_all(codec, parts, task.carried, task.values)
+    factor = kernels.clip_factor(norm_of(arrived["delta"]), limit)
+    if factor == 1:
+        return parts, arrived
+    shorter = wanted["delta"] * np.float32(factor)
+    return encoded(codec, {**wanted, "delta": shorter}, task, inf)
+
+
+def norm_of(vector: Any) -> float:
+    """Its length, added in float64."""
+    return float(np.linalg.norm(np.asarray(vector, np.float64)))
 
 
 def _part(task: Task) -> str:
