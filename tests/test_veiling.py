@@ -69,7 +69,14 @@ def test_a_repeated_task_has_the_same_noise_and_no_other_task_has(tmp_path):
     np.testing.assert_array_equal(sent(tmp_path, task), first)
     shortened = sent(tmp_path, asked(tmp_path, clip=1.0))
     other = replace(task, vectors={"adapter": task.vectors["adapter"] + np.float32(1)})
-    others = [replace(task, round=2), replace(task, run="another"), other]
+    residual = {**task.vectors, "residual.1": task.vectors["adapter"]}
+    others = [
+        replace(task, round=2),
+        replace(task, run="another"),
+        replace(task, seed=task.seed + 1),
+        replace(task, vectors=residual),
+        other,
+    ]
     noises = [first - shortened]
     for each in others:
         without = replace(each, settings={**each.settings, "privacy": {"clip": 1.0}})

@@ -1,6 +1,5 @@
 """An agent's change, shortened and blurred before anybody else sees it."""
 
-import hashlib
 import hmac
 import secrets
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from llmagentos.layout import Vector
 from llmagentos.memory import folder_name
 from llmagentos.messages import Task, Update
 from llmagentos.settings import PrivacySettings
+from llmagentos.tasks import encode_task
 
 SECRET_BYTES = 32
 
@@ -76,9 +76,7 @@ def noised(vector: Vector, deviation: float, rng: np.random.Generator) -> Vector
 
 def noise_generator(secret: bytes, task: Task) -> np.random.Generator:
     """Draws that only the holder of the secret can foresee; others for every task."""
-    what = f"{task.run}\0{task.round}\0{task.agent}\0".encode()
-    given = hashlib.sha256(task.vectors["adapter"].tobytes()).digest()
-    seed = hmac.digest(secret, what + given, "sha256")
+    seed = hmac.digest(secret, encode_task(task), "sha256")
     return np.random.Generator(np.random.PCG64(int.from_bytes(seed, "big")))
 
 
