@@ -51,11 +51,15 @@ class SharingTrainer:
         own = {**_chapters(task, names, remembered), "adapter": _whole(task, given, remembered)}
         vectors = {**task.vectors, **own}
         if names:
+            self._check_rank(task, names, vectors)
             vectors["residual"] = joined(task.layout, [vectors[name] for name in names])
-            self._check_rank(rank_of(task.layout.fitting(vectors["residual"])))
         return replace(task, vectors=vectors)
 
-    def _check_rank(self, rank: int) -> None:
+    def _check_rank(self, task: Task, names: Sequence[str], vectors: Mapping[str, Vector]) -> None:
+        """Before they are joined: a name costs a task nothing, and its chapter much memory."""
+        if len(set(names)) < len(names):
+            raise Refused("a task names a chapter of the residual twice")
+        rank = sum(rank_of(task.layout.fitting(vectors[name])) for name in names)
         if rank > self.residual_rank:
             raise Refused(
                 f"residual_rank={rank} with what earlier rounds added to the base: I agreed to at "
