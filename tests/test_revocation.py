@@ -1,6 +1,7 @@
 """An agent that is struck off the list while a run goes on."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from llmagentos.engines import InProcessEngine
 from llmagentos.engines.remote import RemoteEngine
 from llmagentos.errors import QuorumError
 from llmagentos.federation import ask, run, task_for
-from llmagentos.identity import RosterFile, write_roster
+from llmagentos.identity import RosterFile, name_of, new_key, read_roster, write_roster
 from llmagentos.recipes import enrol
 from tests.coded import ROSTER, Homing, federation
 from tests.crashing import interrupt
@@ -280,3 +281,15 @@ def test_a_run_without_rounds_that_waits_at_its_end_hears_of_a_revocation(tmp_pa
     parts.engine.next_roster = ROSTER
     assert len(list(asynchrony.run(parts))) == 1
     assert parts.journal.answers.refusals(1, "fit") == {"north": "it is enrolled no more"}
+
+
+def test_commands_at_the_same_time_lose_none_of_each_others_changes(tmp_path):
+    keys = {f"agent {number}": name_of(new_key()) for number in range(8)}
+
+    def add(name):
+        words = f"--examples 9 --roster {tmp_path / 'roster.yaml'}".split()
+        enrol.enrol(["add", "--name", name, "--key", keys[name], *words])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, keys))
+    assert read_roster(tmp_path / "roster.yaml").keys() == keys.keys()

@@ -1,7 +1,8 @@
 """Keys, and the list of who may take part: ``python -m llmagentos.recipes.enrol``."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ class NodeRequest:
     """A key by which a SuperLink lets an agent's node in."""
 
     file: str = "node.key"
-    """File of the private key, made unless it is there; the public half lies beside it."""
+    """File of the private key, made unless it is there; the public half is written beside it."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +122,14 @@ def add(asked: AddRequest) -> None:
     from llmagentos.identity import Member, read_roster, write_roster  # noqa: PLC0415
 
     path = Path(asked.roster)
-    members = read_roster(path) if path.exists() else {}
-    if asked.name in members:
-        raise SettingError(f"name={asked.name!r}: is in {path} already; update it, or take another")
-    member = Member(asked.key, asked.examples, asked.tokens or asked.examples)
-    write_roster(path, members | {asked.name: member})
+    with _alone(path):
+        members = read_roster(path) if path.exists() else {}
+        if asked.name in members:
+            raise SettingError(
+                f"name={asked.name!r}: is in {path} already; update it, or take another"
+            )
+        member = Member(asked.key, asked.examples, asked.tokens or asked.examples)
+        write_roster(path, members | {asked.name: member})
     print(f"{asked.name} may take part; {path} has {len(members) + 1} agents")
 
 
@@ -158,10 +162,23 @@ def _change(asked: UpdateRequest | RevokeRequest, **changes: Any) -> None:
     from llmagentos.identity import read_roster, write_roster  # noqa: PLC0415
 
     path = Path(asked.roster)
-    members = read_roster(path)
-    if asked.name not in members:
-        raise SettingError(f"name={asked.name!r}: not in {path}; there are {', '.join(members)}")
-    write_roster(path, members | {asked.name: replace(members[asked.name], **changes)})
+    with _alone(path):
+        members = read_roster(path)
+        if asked.name not in members:
+            known = ", ".join(members)
+            raise SettingError(f"name={asked.name!r}: not in {path}; there are {known}")
+        write_roster(path, members | {asked.name: replace(members[asked.name], **changes)})
+
+
+@contextmanager
+def _alone(roster: Path) -> Iterator[None]:
+    """No other command changes the list meanwhile, or its change would be lost."""
+    from filelock import FileLock  # noqa: PLC0415
+
+    folder = roster.parent
+    require(folder.is_dir(), "roster", str(roster), f"there is no folder {folder}; make it first")
+    with FileLock(folder / f".{roster.name}.lock"):
+        yield
 
 
 class Verb(NamedTuple):
