@@ -107,8 +107,10 @@ def test_of_many_bodies_the_last_is_answered(carrier):
 @pytest.mark.parametrize("name", ["processes", "ray"])
 def test_an_agent_at_work_gets_the_newest_of_what_has_come_meanwhile(name, tmp_path):
     pytest.importorskip(PACKAGES[name])
+    on_end = signal.getsignal(signal.SIGTERM)
     carrier = CARRIERS[name](tmp_path)
     try:
+        assert signal.getsignal(signal.SIGTERM) == on_end
         for body in (b"first", b"second", b"third"):
             carrier.send("north", body)
         answers = [*carrier.poll(120), *carrier.poll(120)]

@@ -1,8 +1,10 @@
 """A cluster of one owner: every agent is a Ray actor. Ray pickles, so trust its whole network."""
 
 import os
+import signal
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from threading import current_thread, main_thread
 from typing import Any
 
 import ray
@@ -39,7 +41,10 @@ class RayCarrier:
         address: str | None = None,
     ) -> None:
         os.environ.update(QUIET)
+        on_end = signal.getsignal(signal.SIGTERM)
         ray.init(address, include_dashboard=False, log_to_driver=False, configure_logging=False)
+        if current_thread() is main_thread():  # where Ray has put a handler of its own
+            signal.signal(signal.SIGTERM, on_end)
         actor = ray.remote(Actor).options(
             num_cpus=share.cpus,
             num_gpus=share.gpus,
