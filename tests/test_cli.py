@@ -87,6 +87,14 @@ WRONG = [
         ["--config", "scaffold", "--local.schedule", "cosine", "--schedule_rounds", "1"],
         "rounds=.*is 0 after schedule_rounds=1; ask for no more",
     ),
+    (
+        ["--config", "feddyn", "--local.schedule", "cosine", "--schedule_rounds", "1"],
+        "moves the adapter by its dual whatever the learning rate, which is 0 after sched",
+    ),
+    (
+        ["--config", "fednova", "--local.lr", "0.5", "--local.mu", "4"],
+        r"local.mu=4.0: needs mu \* local.lr=0.5 below 2",
+    ),
     (["--config", "fedbuff", "--server.fraction", "0.5"], "server.fraction=0.5: .*set it to 1"),
     (["--config", "fedasync", "--server.deadline_s", "9"], "server.deadline_s=9.0: .*leave it out"),
     (["--server.buffer", "0"], "server.buffer=0: needs at least 1"),

@@ -29,6 +29,9 @@ def check_strategy(server: ServerSettings, local: LocalSettings) -> None:
             f"server.strategy={name!r} is defined for plain descent; set local.optimizer to sgd"
         )
         require(local.optimizer == "sgd", "local.optimizer", local.optimizer, remedy)
+    if name == "fednova":
+        remedy = f"needs mu * local.lr={local.lr} below 2, where a pull still ends; lower either"
+        require(local.mu * local.lr < 2, "local.mu", local.mu, remedy)
     if name in CORRECTED:
         remedy = f"server.strategy={name!r} has a correction of its own; set local.mu to 0"
         require(local.mu == 0, "local.mu", local.mu, remedy)
@@ -48,13 +51,17 @@ def check_strategy(server: ServerSettings, local: LocalSettings) -> None:
 
 
 def check_schedule(settings: LocalSettings, strategy: str, rounds: int, horizon: int) -> None:
-    """Raise ``SettingError`` where agents would divide by steps that count for nothing."""
+    """Raise ``SettingError`` where a strategy goes on though its agents' steps are over."""
+    goes_on = {
+        **dict.fromkeys(OF_PLAIN_DESCENT, "counts steps by their learning rate"),
+        "feddyn": "moves the adapter by its dual whatever the learning rate",
+    }
     remedy = (
-        f"server.strategy={strategy!r} counts steps by their learning rate, which is 0 after "
+        f"server.strategy={strategy!r} {goes_on.get(strategy)}, which is 0 after "
         f"schedule_rounds={horizon}; ask for no more, or set local.schedule to constant"
     )
-    counts = strategy not in OF_PLAIN_DESCENT or settings.schedule == "constant"
-    require(counts or rounds <= horizon, "rounds", rounds, remedy)
+    over = rounds > horizon and settings.schedule != "constant"
+    require(not (over and strategy in goes_on), "rounds", rounds, remedy)
 
 
 def check_waiting(server: ServerSettings, engine: str) -> None:
