@@ -85,7 +85,7 @@ constexpr float from_int8(std::int8_t byte, float scale) {
 // sum of such a group is added in float64. Of each w s q the factor w s is rounded, its product
 // with q, and the sum as often as rows follow: a result is off by less than
 // (narrow_rows + 3) 2^-24 of sum_k |w_k s_k q_k|, and by 2^-142 a row. Rounding x to s q took up to
-// 1 / 127 of the largest |x|, or 2^-9 or 2^-12 of |x|. A w s or a sum beyond float32's range is
+// 1 / 127 of the largest |x|, or 2^-8 or 2^-11 of |x|. A w s or a sum beyond float32's range is
 // infinite.
 constexpr bool is_narrow(Element element) { return element != Element::float32; }
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from llmagentos.errors import (
         CorpusError,
         Damaged,
+        DiskFull,
+        DivergedError,
         JournalError,
         LLMAgentOSError,
         ModelError,
@@ -34,6 +36,8 @@ __all__ = [
     "Adapter",
     "CorpusError",
     "Damaged",
+    "DiskFull",
+    "DivergedError",
     "Example",
     "FederatedLearning",
     "JournalError",
