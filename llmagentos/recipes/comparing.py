@@ -43,7 +43,9 @@ def central(session: Session, trainer: Trainer, folder: Path) -> Losses:
     """Held-out losses by silo of one adapter that trains the steps of all agents together."""
     settings = budget(session)
     steps = sum(settings.local.steps_of(silo.name) for silo in session.silos)
-    pooled = replace(settings, local=replace(settings.local, steps=steps))
+    warmup = round(settings.local.warmup_steps * steps / settings.local.steps)
+    local = replace(settings.local, steps=steps, warmup_steps=warmup)
+    pooled = replace(settings, local=local)
     return alone(CENTRAL, pooled, session, trainer, folder / "central")
 
 
@@ -57,11 +59,12 @@ def budget(session: Session) -> RunSettings:
     settings = session.settings
     share = settings.server.updates(len(session.silos)) / len(session.silos)
     rounds, horizon = settings.rounds, settings.schedule_rounds or settings.rounds
+    warmup = round(settings.local.warmup_steps * share)
     return replace(
         settings,
         rounds=max(1, round(rounds * share)),
         schedule_rounds=max(1, round(horizon * share)),
-        local=replace(settings.local, mu=0.0),
+        local=replace(settings.local, mu=0.0, warmup_steps=warmup),
         codec=CodecSettings(),
         personal=PersonalSettings(),
         evaluation=replace(settings.evaluation, rows=0),
