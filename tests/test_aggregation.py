@@ -399,7 +399,7 @@ def test_a_server_optimizer_moves_the_part_that_was_sent_with_moments_of_its_own
     settings = settings_of(method, strategy="fedadam", lr=0.1)
     _, parts = played(tmp_path, method, settings=settings, rounds=2)
     state = parts.journal.state()
-    expected = {f"{part}.{m}" for part in METHODS[method].sent for m in "mv"}
+    expected = {f"{part}.fedadam.{m}" for part in METHODS[method].sent for m in "mv"}
     assert state.moments.keys() == expected
     half = played(tmp_path / "half", method, settings=settings, rounds=1)[1].journal.state()
     whole = settings_of("naive", strategy="fedadam", lr=0.1)

@@ -486,8 +486,9 @@ def test_updates_that_are_made_together_are_kept_together(tmp_path, monkeypatch)
 
 def test_a_moment_that_leaves_the_numbers_stops_the_run():
     full = np.full(1, np.finfo(np.float32).max)
-    state = replace(first_state(), moments={"m": np.zeros(1, np.float32), "v": full})
+    state = replace(first_state(), moments={"fedadagrad.v": full})
     strategy, longest = fedadagrad(), np.full(1, 9e18, np.float32)
     after = strategy.advance(state, strategy.combine(state, Step([longest], (1.0,))))
-    with pytest.raises(DivergedError, match=r"1 values of the new moments\.v are not finite"):
+    told = r"1 values of the new moments\.fedadagrad\.v are not finite"
+    with pytest.raises(DivergedError, match=told):
         check_finite(after)

@@ -1,5 +1,7 @@
 """Settings choose strategies: with every number in its place, and the draw that goes with it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -161,3 +163,18 @@ def test_a_full_round_has_to_have_no_more_updates_than_its_rule_sorts(strategy):
 def test_other_rules_take_any_number_of_updates():
     for strategy in ("fedavg", "krum", "norm_clipping"):
         check_updates(ServerSettings(strategy=strategy), 100_000)
+
+
+OPTIMIZERS = {"m": fedavgm(), "adam": fedadam(), "yogi": fedyogi(), "adagrad": fedadagrad()}
+
+
+@pytest.mark.parametrize("before", OPTIMIZERS)
+@pytest.mark.parametrize("after", OPTIMIZERS)
+def test_no_server_optimizer_takes_anothers_moments_for_its_own(before, after):
+    def moved(name, state):
+        return OPTIMIZERS[name].advance(state, OPTIMIZERS[name].combine(state, updates(1)))
+
+    first = moved(before, first_state((5.0, -1.0, 0.5)))
+    went_on, afresh = moved(after, first), moved(after, replace(first, moments={}))
+    same = np.array_equal(went_on.adapter.vector, afresh.adapter.vector)
+    assert same == (before != after)
