@@ -22,7 +22,7 @@ HOSPITAL = Organisation(
     name="hospital",
     corpus="icd10/circulatory",
     to_example=to_example,
-    # Few passes over many rows; and no loss of less than ten patients is told.
+    # Few passes over many rows; and no held-out loss of less than ten patients is told.
     limits=Limits(rounds=50, steps=100, epochs=3, examples=200, held_out=10),
 )
 
