@@ -25,7 +25,12 @@ BANK = Organisation(
     to_example=to_example,
     # Plain averaging only: nothing that a regulator would have to be explained twice.
     limits=Limits(
-        rounds=50, steps=60, epochs=5, examples=40, held_out=5, strategies=("fedavg", "fedavgm")
+        rounds=50,
+        steps=60,
+        epochs=5,
+        examples=40,
+        held_out=5,
+        strategies=("fedavg", "fedavgm"),
     ),
 )
 

@@ -22,8 +22,8 @@ HOSPITAL = Organisation(
     name="hospital",
     corpus="icd10/circulatory",
     to_example=to_example,
-    # Few passes over many rows; and no held-out loss of less than ten patients is told.
-    limits=Limits(rounds=50, steps=100, epochs=3, examples=200, held_out=10),
+    # Few passes over many rows; and no loss of less than ten patients is told.
+    limits=Limits(rounds=50, steps=100, epochs=3, examples=200, rows=10, held_out=10),
 )
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ class Parties:
         words += ["--authority", str(up / "certificates" / "ca.pem")]
         if self.settings.get("corpus", {}).get("source") == "invented":
             words += ["--corpus", f"invented/{name}"]
-            words += ["--limits.examples", "5", "--limits.held_out", "1"]
+            words += ["--limits.examples", "5", "--limits.rows", "5", "--limits.held_out", "1"]
         return words
 
 

@@ -29,7 +29,7 @@ from llmagentos.settings import (
 )
 from llmagentos.state import ServerState
 
-LIMITS = Limits(rounds=2**31, steps=2**31, epochs=float("inf"), examples=1, held_out=1)
+LIMITS = Limits(rounds=2**31, steps=2**31, epochs=float("inf"), examples=1, rows=1, held_out=1)
 NAMED = "LLMAGENTOS_BENCHMARK"
 """Environment variable that tells a process its work."""
 RESULT = "LLMAGENTOS_BENCHMARK_RESULT"

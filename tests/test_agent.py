@@ -121,7 +121,7 @@ def test_what_was_just_agreed_to_is_answered(north):
     assert isinstance(north.reply(kind="measure", settings={"rows": 8, "batch": 4}), Update)
 
 
-@pytest.mark.parametrize("name", ["rounds", "steps", "epochs", "examples", "held_out"])
+@pytest.mark.parametrize("name", ["rounds", "steps", "epochs", "examples", "rows", "held_out"])
 def test_an_agent_may_agree_to_one_of_everything(name):
     assert getattr(Limits(**{name: 1}), name) == 1
 
@@ -149,6 +149,14 @@ def test_four_vectors_and_a_residual_are_the_largest_task(north):
 def test_too_few_rows_make_no_update(north):
     north.desk.examples = 19
     assert "examples=19: I agreed to 20 or more" in north.reply().reason
+
+
+def test_no_training_loss_of_too_few_rows_is_told(north):
+    few = north.reply(**north.told(steps=1, batch=7))
+    assert few.reason == "rows=7: I agreed to 8 or more"
+    assert isinstance(north.reply(**north.told(steps=2, batch=4)), Update)
+    north.desk.examples, north.desk.limits = 9, Limits(examples=1, rows=10)
+    assert north.reply(**north.told(steps=3, batch=4)).reason == "rows=9: I agreed to 10 or more"
 
 
 @pytest.mark.parametrize(
@@ -354,7 +362,7 @@ def test_a_full_disk_is_a_failure_and_nothing_is_forgotten(north, monkeypatch):
     assert isinstance(north.reply(round=2), Update)
 
 
-@pytest.mark.parametrize("name", ["rounds", "steps", "epochs", "examples", "held_out"])
+@pytest.mark.parametrize("name", ["rounds", "steps", "epochs", "examples", "rows", "held_out"])
 def test_a_limit_of_nothing_is_a_wrong_setting(name):
     with pytest.raises(SettingError, match=f"limits.{name}=0: needs to be above 0"):
         Limits(**{name: 0})

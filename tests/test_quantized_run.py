@@ -125,7 +125,7 @@ def test_nothing_is_said_where_a_base_is_packed_and_evaluated(tuned):
 def test_an_organisation_may_hold_the_agreed_base_in_four_bits():
     agreed = terms_of(RunSettings(model=TINY), "0" * 64)
     examples = [Example(f"question {n}", f"answer {n}") for n in range(20)]
-    limits = Limits(rounds=1, steps=1, epochs=1.0, examples=1, held_out=1)
+    limits = Limits(rounds=1, steps=1, epochs=1.0, examples=1, rows=1, held_out=1)
     own = AgentSettings("city", "", device="cpu", quantize="nf4", threads=1, limits=limits)
     bench = open_bench(own, agreed, examples)
     layers = bench.trainer.bench.model.modules()

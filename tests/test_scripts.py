@@ -37,7 +37,7 @@ from tests.organisations import Direct
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = {path.stem: path for path in sorted((ROOT / "agents").glob("*.py"))}
-EASY = ["--limits.examples", "5", "--limits.held_out", "1", "--threads", "1"]
+EASY = ["--limits.examples", "5", "--limits.rows", "5", "--limits.held_out", "1", "--threads", "1"]
 
 
 def organisation(name):

@@ -31,6 +31,8 @@ class Limits:
     """Most passes over the agent's own rows in a round."""
     examples: int = 20
     """Fewest training rows: an update that is made from less says too much about each."""
+    rows: int = 8
+    """Fewest of them in one round: its answer tells their mean loss."""
     held_out: int = 2
     """Fewest held-out rows whose mean loss is told."""
     strategies: tuple[str, ...] = get_args(get_type_hints(ServerSettings)["strategy"])
@@ -50,7 +52,7 @@ class Limits:
     """What may be asked: ``fit``, ``evaluate``, ``measure``."""
 
     def __post_init__(self) -> None:
-        for name in ("rounds", "steps", "epochs", "examples", "held_out", "residual_rank"):
+        for name in ("rounds", "steps", "epochs", "examples", "rows", "held_out", "residual_rank"):
             value = getattr(self, name)
             require(value > 0, f"limits.{name}", value, "needs to be above 0")
         check_veil("limits", self.clip, self.noise)
@@ -87,7 +89,9 @@ def _check_fit(task: Task, limits: Limits, examples: int) -> None:
     _least("examples", examples, limits.examples)
     steps = local.steps + asked_personal(task.settings).steps_beside(local.steps)
     _most("steps", steps, limits.steps)
-    _most("epochs", steps * local.accumulation * local.batch / examples, limits.epochs)
+    rows_of_a_step = local.accumulation * local.batch
+    _most("epochs", steps * rows_of_a_step / examples, limits.epochs)
+    _least("rows", min(examples, local.steps * rows_of_a_step), limits.rows)
     _among("codecs", asked_codec(task.settings).name, limits.codecs)
     _among("strategies", _asked(task, "strategy"), limits.strategies)
     _among("aggregations", _asked(task, "aggregation"), limits.aggregations)

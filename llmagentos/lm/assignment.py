@@ -50,7 +50,6 @@ class Assignment:
         """
         metrics = {
             "train_loss": fsum(losses) / len(losses),
-            "first_loss": losses[0],
             "examples": float(len(self.silo.train)),
             "tokens": float(target_tokens(self.silo.train)),
             "step_weight": step_weight(self.rates, self.settings.lr, self.settings.mu),

@@ -15,7 +15,7 @@ from llmagentos.memory import folder_name
 from llmagentos.recipes.session import open_session
 from llmagentos.settings import RunSettings
 
-LIMITLESS = Limits(rounds=2**31, steps=2**31, epochs=float("inf"), examples=1, held_out=1)
+LIMITLESS = Limits(rounds=2**31, steps=2**31, epochs=float("inf"), examples=1, rows=1, held_out=1)
 """Agents whose settings are the coordinator's own agree to what it asks."""
 
 Step = TypeVar("Step")
