@@ -11,9 +11,11 @@ import subprocess
 import sys
 import time
 import zipfile
+from concurrent.futures import wait
 from contextlib import closing
 from dataclasses import replace
-from threading import Thread
+from threading import Event, Thread
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -30,8 +32,10 @@ from flwr.supercore.constant import TASK_TYPE_TO_COMMAND
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.supercore.run import RunNotRunningException
+from flwr.supercore.task_identity import TaskIdentity
 
-from llmagentos.engines.flower import client_relay, command_line, program
+from llmagentos.engines.flower import carrier as carrying
+from llmagentos.engines.flower import client_relay, command_line, program, server_relay
 from llmagentos.engines.flower import guard as guards
 from llmagentos.engines.flower.certificates import make_certificates, make_node_key
 from llmagentos.engines.flower.link import Address, Link
@@ -46,7 +50,7 @@ from llmagentos.engines.flower.node import Desk
 from llmagentos.engines.flower.program import Program
 from llmagentos.engines.flower.server_relay import Relay, boxed, unboxed
 from llmagentos.engines.flower.shim import FILES, check_shim, write_shim
-from llmagentos.engines.flower.tray import FOLDER
+from llmagentos.engines.flower.tray import FOLDER, desk_of
 from llmagentos.errors import SettingError
 from tests.carried import Clerk, digest
 
@@ -330,6 +334,85 @@ def test_a_relay_asks_after_every_message_in_turn(tmp_path):
         relay.pull()
     assert asked == [*before, *before]
     assert relay.sent == before
+
+
+def test_an_answer_that_was_announced_and_does_not_come_holds_up_nobody_elses(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(server_relay, "PATIENCE_S", 0.2)
+    (tmp_path / "session").write_text("one")
+    arrived = Event()
+
+    def slowly():
+        assert arrived.wait(60)
+        return reply_to("a", boxed(b"late"))
+
+    relay = Relay(Pulling({"a": slowly, "b": lambda: reply_to("b", boxed(b"good"))}), tmp_path)
+    relay.sent = {"a": "slow-0", "b": "north-1"}
+    relay.pull()
+    relay.pull()
+    assert (relay.back.names(), [*relay.late]) == (["north-1"], ["a"])
+    arrived.set()
+    wait(relay.late.values())
+    relay.pull()
+    assert relay.back.names() == ["north-1", "slow-0"]
+    assert relay.sent == relay.late == {}
+
+
+class Pushing:
+    """A grid that numbers what it is given."""
+
+    def __init__(self):
+        self.bodies = []
+
+    def push_messages(self, messages):
+        self.bodies += [unboxed(message.content) for message in messages]
+        return [str(len(self.bodies))]
+
+
+@pytest.fixture
+def posting(tmp_path, monkeypatch):
+    """A carrier without Flower's processes, and the relay that carries for it."""
+    monkeypatch.setattr(carrying, "Link", lambda folder, *_: SimpleNamespace(folder=folder))
+    carrier = carrying.FlowerCarrier(tmp_path, None, {"north": None, "south": None})
+    monkeypatch.setattr(carrier, "tend", lambda: None)
+    for name in ("_run_id", "_node_id", "_task_id"):  # a message is made in a run
+        monkeypatch.setattr(TaskIdentity, name, 1)
+    (tmp_path / "session").write_text("one")
+    nodes = {desk_of("north"): 1, desk_of("south"): 2}
+    (tmp_path / "nodes.json").write_text(json.dumps(nodes))
+    return carrier, Relay(Pushing(), tmp_path)
+
+
+def test_of_what_waits_for_an_agent_only_the_newest_is_sent(posting):
+    carrier, relay = posting
+    for body in (b"one", b"two", b"three"):
+        carrier.send("north", body)
+    carrier.send("south", b"south's")
+    relay.push()
+    assert sorted(relay.grid.bodies) == [b"south's", b"three"]
+    carrier.send("north", b"four")
+    relay.push()
+    assert relay.grid.bodies[2:] == [b"four"]
+    assert len(relay.out.names()) == 2
+
+
+def test_an_answer_settles_what_was_sent_before_and_leaves_what_was_sent_since(posting):
+    carrier, relay = posting
+    for body in (b"one", b"two"):
+        carrier.send("north", body)
+        relay.push()
+    first, second = relay.sent.values()
+    carrier.send("north", b"three")
+    relay.keep(second, b"to two")
+    assert carrier.poll(5) == [("north", b"to two")]
+    relay.keep(first, b"to one")
+    assert carrier.poll(0.1) == []
+    relay.push()
+    assert relay.grid.bodies == [b"one", b"two", b"three"]
+    relay.keep([*relay.sent.values()][-1], b"to three")
+    assert carrier.poll(5) == [("north", b"to three")]
+    assert relay.out.names() == relay.back.names() == []
 
 
 @pytest.mark.parametrize("lost", [httpx.ConnectError("refused"), RunNotRunningException()])

@@ -198,6 +198,20 @@ def test_an_answer_to_an_earlier_task_is_dropped(tmp_path, caplog):
     assert "a late answer of agent 'north' for round 2; dropped" in caplog.text
 
 
+def test_a_coordinator_rests_while_an_agent_answers_what_was_not_asked(tmp_path):
+    parts = parts_over(tmp_path, Organisations(tmp_path, ROSTER, Homing()))
+    parts = replace(parts, plan=replace(parts.plan, deadline_s=0.5, quorum=0.5))
+    engine, carrier = parts.engine, parts.engine.carrier
+    engine.send(task_for("north", "fit", parts.journal.state(), parts))
+    (old,) = carrier.poll()
+    carrier.answers["north"] = lambda _: old.body
+    polls, poll = [], carrier.poll
+    carrier.poll = lambda timeout_s: polls.append(timeout_s) or poll(timeout_s)
+    _, report = play_round(parts.journal.state(), parts)
+    assert report.refused == {"north": "no answer within 0.5 s"}
+    assert len(polls) < 100
+
+
 def test_a_task_that_is_asked_again_is_the_same_envelope(tmp_path):
     parts = parts_over(tmp_path, Organisations(tmp_path, ROSTER, Homing()))
     task = task_for("north", "fit", parts.journal.state(), parts)

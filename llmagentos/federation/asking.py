@@ -1,6 +1,7 @@
 """Tasks on their way to the agents, and what becomes of the answers."""
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +19,12 @@ log = logging.getLogger(__name__)
 
 ATTEMPTS = 3
 """How often an answer that arrives damaged is asked for."""
+
+PAUSE_S = 0.05
+"""So long nobody is listened for where there is nobody to wait for, though answers are missing.
+
+So it is where an agent has answered another task than the one that it was asked.
+"""
 
 
 def task_for(agent: str, kind: Kind, state: ServerState, parts: Federation) -> Task:
@@ -91,6 +98,9 @@ class Post:
         for agent in self._patience.due(self.tasks):
             self._parts.engine.send(self.tasks[agent])
         replies = self._parts.engine.poll(self._patience.left(self.tasks))
+        if not replies:
+            left = self._patience.left(self.tasks)
+            time.sleep(PAUSE_S if left is None else min(PAUSE_S, left))
         with self._parts.journal.together():
             for agent, body in replies:
                 if agent in self.tasks and self._settled(body, self.tasks[agent]):

@@ -24,7 +24,8 @@ RECOVERY_S = 5.0
 class FlowerCarrier:
     """Carries through a SuperLink of its own; ``keys`` are the agents' public node keys.
 
-    A body stays in the folder until its answer has come, so it survives nodes, SuperLink and run.
+    A body stays in the folder until its answer has come, or a newer body for the same agent, so it
+    survives nodes, SuperLink and run.
     """
 
     def __init__(self, folder: Path, address: Address, keys: Mapping[str, Path]) -> None:
@@ -38,11 +39,17 @@ class FlowerCarrier:
         self._beat, self._seen, self._again = 0.0, -inf, inf
 
     def send(self, agent: str, body: bytes) -> None:
-        """Leave a body for the relay."""
+        """Leave a body for the relay; older ones are sent no more, but may still be answered."""
+        for older in self._of(agent):
+            self._out.drop(older)
         name = f"{desk_of(agent)}-{self._sent:08}"
         self._sent += 1
         self._awaited[name] = agent
         self._out.put(name, body)
+
+    def _of(self, agent: str) -> list[str]:
+        """The names of an agent's bodies that are awaited, oldest first."""
+        return [name for name, whose in self._awaited.items() if whose == agent]
 
     def poll(self, timeout_s: float | None = None) -> list[Parcel]:
         """The oldest answer that has come in; none, at once, where none is awaited."""
@@ -59,12 +66,17 @@ class FlowerCarrier:
         return []
 
     def _take(self, name: str) -> list[Parcel]:
-        """What came back under a name, unless it was taken before."""
+        """What came back under a name, unless it or a newer body's answer was taken before."""
         body = self._back.read(name)
         self._back.drop(name)
-        self._out.drop(name)
-        agent = self._awaited.pop(name, None)
-        return [] if agent is None else [Parcel(agent, body)]
+        agent = self._awaited.get(name)
+        if agent is None:
+            return []
+        names = self._of(agent)
+        for settled in names[: names.index(name) + 1]:
+            self._out.drop(settled)
+            del self._awaited[settled]
+        return [Parcel(agent, body)]
 
     def tend(self) -> None:
         """Start again what has died, and another run where no relay has been seen for a while.
