@@ -154,7 +154,8 @@ class Made:
         """The agent's desk."""
         hands, home = self.work.hands(agent), self.home(agent)
         own, coordinator = read_key(home / "agent.key"), key_of(self.coordinator)
-        party = Party(agent, own, coordinator, hands.base, largest_task(hands.layout, 1))
+        largest = largest_task(hands.layout, 1)
+        party = Party(agent, own, coordinator, hands.base, hands.layout, largest)
         trainer = with_memory(hands.trainer, self.folder / "memory")
         examples = int(hands.roster[agent].examples)
         journal = AgentJournal(home / "journal")

@@ -6,7 +6,7 @@ from math import isfinite, nan
 from typing import Any, Literal, get_args
 
 from llmagentos.codecs import Parts, pack, unpack
-from llmagentos.errors import Damaged
+from llmagentos.errors import Damaged, SettingError
 from llmagentos.fields import fits, is_number, is_text, one_line, sane
 from llmagentos.layout import Layout, Vector
 
@@ -93,6 +93,15 @@ class Failure:
     kind: Kind
     agent: str
     reason: str
+
+
+def check_layout(task: Task, layout: Layout) -> None:
+    """Raise ``SettingError`` unless the task is for this layout or one that lies within it."""
+    if not task.layout.within(layout):
+        raise SettingError(
+            f"run {task.run!r} trains an adapter of {task.layout.size} values, agent "
+            f"{task.agent!r} has one of {layout.size}; give both the same lora settings"
+        )
 
 
 def answer(task: Task, **fields: Any) -> Update:

@@ -8,9 +8,12 @@ from llmagentos.engines import MemoryByRun
 from llmagentos.engines.carrier import Parcel
 from llmagentos.engines.remote import RemoteEngine
 from llmagentos.identity import Member, name_of, new_key
+from tests.coded import SIZE
 from tests.leaving import left
+from tests.quadratics import layout_of_size
 
 BASE = "b" * 64
+FLAT = layout_of_size(SIZE)
 
 
 class Direct:
@@ -42,6 +45,7 @@ class Organisations:
     def __init__(self, folder, roster, trainer, limits=None, examples=40):
         self.folder = folder
         self.trainer = trainer
+        self.layout = getattr(trainer, "layout", FLAT)
         self.limits = limits or Limits()
         self.examples = examples
         self.coordinator = new_key()
@@ -62,7 +66,8 @@ class Organisations:
     def open_desk(self, agent, **changes):
         """The desk of an agent's process; it was not closed if it was killed before."""
         home = self.folder / agent
-        party = Party(agent, self.keys[agent], self.coordinator.public_key(), BASE, 1 << 24)
+        own, theirs = self.keys[agent], self.coordinator.public_key()
+        party = Party(agent, own, theirs, BASE, self.layout, 1 << 24)
         journal = left(AgentJournal(home / "journal"))
         trainer = MemoryByRun(changes.get("trainer", self.trainer), home / "memory")
         return Desk(party, changes.get("limits", self.limits), journal, trainer, self.examples)

@@ -10,7 +10,7 @@ from llmagentos.federation import run, task_for
 from llmagentos.messages import answer
 from llmagentos.seeds import generator
 from llmagentos.settings import LocalSettings, PersonalSettings
-from tests.lora_world import federation, settings_of
+from tests.lora_world import LAYOUT, federation, settings_of
 
 LOCAL = LocalSettings(steps=3, optimizer="sgd", lr=0.05, clip=0.0)
 METHODS = {
@@ -26,6 +26,8 @@ class Descending:
 
     With a residual it is the sum of both products that comes closer.
     """
+
+    layout = LAYOUT
 
     def __init__(self):
         self.seen = []

@@ -22,6 +22,7 @@ from tests.coded import ROSTER, Homing, federation
 from tests.crashing import arm
 from tests.lora_world import LAYOUT, layout_of
 from tests.organisations import BASE, Organisations
+from tests.quadratics import layout_of_size
 from tests.test_remote import told
 
 
@@ -104,11 +105,15 @@ def test_a_task_within_the_limits_is_answered(north):
         ({"vectors": {"residual": np.ones(8, np.float32)}}, "vector 'residual': I know adapter"),
         ({"vectors": {"linear": np.ones(8, np.float32)}}, "vector 'linear': I know adapter"),
         ({"agent": "south"}, "the task is for 'south', I am 'north'"),
+        (
+            {"layout": layout_of_size(1 << 40), "settings": {"correction": "scaffold"}},
+            "trains an adapter of 1099511627776 values, agent 'north' has one of 300;",
+        ),
     ],
 )
 def test_a_task_beyond_a_limit_is_a_signed_failure_that_names_it(north, changes, reason):
     if "settings" in changes:
-        changes = changes | north.told(**changes["settings"])
+        changes |= north.told(**changes["settings"])
     answer = north.reply(**changes)
     assert isinstance(answer, Failure)
     assert reason in answer.reason

@@ -13,7 +13,7 @@ from llmagentos.errors import Damaged, LLMAgentOSError, Refused
 from llmagentos.identity import Header, PrivateKey, PublicKey, Sealed, name_of, open_sealed, seal
 from llmagentos.identity.envelope import LARGEST_HEADER_BYTES as LARGEST_ENVELOPE_BYTES
 from llmagentos.layout import Layout
-from llmagentos.messages import ADDRESS, Task, Update, decode, encode, failure
+from llmagentos.messages import ADDRESS, Task, Update, check_layout, decode, encode, failure
 from llmagentos.tasks import decode_task
 
 log = logging.getLogger(__name__)
@@ -33,13 +33,15 @@ def largest_task(layout: Layout, residual_rank: int) -> int:
 class Party:
     """An agent among others: its name and key, the one coordinator that it hears, the agreed base.
 
-    ``largest_bytes`` is the most that a sealed task may have.
+    ``layout`` is that of the adapter that it trains, ``largest_bytes`` the most that a sealed task
+    may have.
     """
 
     name: str
     key: PrivateKey
     coordinator: PublicKey
     base: str
+    layout: Layout
     largest_bytes: int
 
 
@@ -103,6 +105,7 @@ class Desk:
             raise Refused(f"the task is for {task.agent!r}, I am {self.party.name!r}")
         if base != self.party.base:
             raise Refused(f"base model {base[:12]}: I agreed to {self.party.base[:12]}")
+        check_layout(task, self.party.layout)
         check_limits(task, self.limits, self.examples)
 
     def _made(self, task: Task, asked: str) -> bytes:

@@ -9,7 +9,7 @@ from llmagentos.errors import SettingError
 from llmagentos.layout import Layout, Vector
 from llmagentos.lm.batches import target_tokens
 from llmagentos.lm.schedule import Step, row_order, steps_of_round
-from llmagentos.messages import Task, Update, answer
+from llmagentos.messages import Task, Update, answer, check_layout
 from llmagentos.rates import rates_of_round, step_weight
 from llmagentos.seeds import seed_of
 from llmagentos.settings import LocalSettings
@@ -71,15 +71,6 @@ def assigned(task: Task, silos: Mapping[str, Silo], layout: Layout, precision: s
     require(fits, "local.precision", settings.precision, remedy)
     trained = layout.part(task.settings.get("trained", "both"))
     return Assignment(task, silo_of(task, silos), settings, trained)
-
-
-def check_layout(task: Task, layout: Layout) -> None:
-    """Raise ``SettingError`` unless the task is for this layout or one that lies within it."""
-    if not task.layout.within(layout):
-        raise SettingError(
-            f"run {task.run!r} trains an adapter of {task.layout.size} values, agent "
-            f"{task.agent!r} has one of {layout.size}; give both the same lora settings"
-        )
 
 
 def silo_of(task: Task, silos: Mapping[str, Silo]) -> Silo:

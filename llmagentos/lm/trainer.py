@@ -11,14 +11,14 @@ from peft import PeftModel
 from llmagentos.adapter import refit
 from llmagentos.corpus import Silo
 from llmagentos.layout import Layout
-from llmagentos.lm.assignment import Assignment, assigned, check_layout, silo_of
+from llmagentos.lm.assignment import Assignment, assigned, silo_of
 from llmagentos.lm.evaluate import evaluate
 from llmagentos.lm.moments import left_by, take_up
 from llmagentos.lm.pull import Pull
 from llmagentos.lm.residual import beside, residual_of
 from llmagentos.lm.train import train
 from llmagentos.lm.workbench import Workbench
-from llmagentos.messages import Task, Update, answer
+from llmagentos.messages import Task, Update, answer, check_layout
 from llmagentos.seeds import seed_of
 
 Track = Callable[[Iterable[Any], str], Iterable[Any]]

@@ -81,9 +81,9 @@ def open_desk(settings: AgentSettings, examples: Sequence[Example]) -> Iterator[
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with AgentJournal(home / "journal") as journal:
         bench = open_bench(settings, terms, examples)
-        residual_rank = settings.limits.residual_rank
-        largest = largest_task(bench.trainer.layout, residual_rank)
-        party = Party(settings.name, key, coordinator, terms.base, largest)
+        layout, residual_rank = bench.trainer.layout, settings.limits.residual_rank
+        largest = largest_task(layout, residual_rank)
+        party = Party(settings.name, key, coordinator, terms.base, layout, largest)
         remembering = MemoryByRun(bench.trainer, home / "memory", residual_rank)
         trainer = PublishingTrainer(remembering, home, bench.published)
         yield Desk(party, settings.limits, journal, trainer, len(bench.silo.train))

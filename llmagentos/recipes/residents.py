@@ -43,7 +43,7 @@ class Resident:
         own, coordinator = read_key(home / "agent.key"), key_of(self.coordinator)
         limits = replace(LIMITLESS, residual_rank=self.settings.server.residual_rank)
         largest = largest_task(session.layout, limits.residual_rank)
-        party = Party(agent, own, coordinator, session.base.hash, largest)
+        party = Party(agent, own, coordinator, session.base.hash, session.layout, largest)
         trainer = with_memory(session.trainer, self.memory)
         (silo,) = session.silos
         return Desk(party, limits, journal, trainer, len(silo.train)).answer

@@ -14,7 +14,7 @@ from llmagentos.identity import Member, name_of, new_key, read_key, write_key
 from llmagentos.messages import Enrolled
 from llmagentos.settings import LocalSettings
 from tests.coded import CODECS, Homing, federation
-from tests.organisations import BASE
+from tests.organisations import BASE, FLAT
 
 TENANTS = ("north", "south")
 ROSTER = dict.fromkeys(TENANTS, Enrolled())
@@ -47,7 +47,7 @@ class House:
     def __call__(self, agent: str) -> Answer:
         home = self.folder / agent
         coordinator = read_key(self.folder / "coordinator.key").public_key()
-        party = Party(agent, read_key(home / "agent.key"), coordinator, BASE, 1 << 24)
+        party = Party(agent, read_key(home / "agent.key"), coordinator, BASE, FLAT, 1 << 24)
         trainer = MemoryByRun(Mortal(home / "died") if self.mortal else Homing(), home / "memory")
         return Desk(party, Limits(), AgentJournal(home / "journal"), trainer, 40).answer
 
