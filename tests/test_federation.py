@@ -3,8 +3,10 @@
 import json
 import logging
 import re
+from collections import Counter
 from dataclasses import replace
 from itertools import count
+from math import sqrt
 from pathlib import Path
 
 import numpy as np
@@ -393,10 +395,33 @@ def test_a_part_of_the_agents_is_drawn_the_same_way_every_time(tmp_path):
     draws = [draw(0.3)(roster, generator(0, r)) for r in range(200)]
     assert draws == [draw(0.3)(roster, generator(0, r)) for r in range(200)]
     assert {len(set(cohort)) for cohort in draws} == {3}
-    counts = sum("agent0" in cohort for cohort in draws)
-    heavy = sum("agent0" in draw(0.3, weighted=True)(roster, generator(0, r)) for r in range(200))
-    assert 30 < counts < 90
-    assert heavy > 180
+    assert 30 < sum("agent0" in cohort for cohort in draws) < 90
+
+
+def test_agents_are_drawn_as_often_as_their_examples_say():
+    from llmagentos.seeds import generator
+    from llmagentos.strategies import draw
+
+    roster = {f"agent{i}": Enrolled(examples=i + 1) for i in range(10)}
+    sample = draw(0.5, weighted=True)
+    counts = Counter(a for r in range(4000) for a in sample(roster, generator(0, r)))
+    assert counts.total() == 5 * 4000
+    for i in range(10):  # the largest has 10 of 55: a chance of 10 / 11
+        chance = 5 * (i + 1) / 55
+        assert abs(counts[f"agent{i}"] - 4000 * chance) < 4 * sqrt(4000 * chance * (1 - chance))
+
+
+def test_who_has_more_than_a_place_stands_for_is_drawn_every_time():
+    from llmagentos.seeds import generator
+    from llmagentos.strategies import draw
+
+    roster = {"huge": Enrolled(1000), "big": Enrolled(30)} | {
+        f"a{i}": Enrolled(1) for i in range(8)
+    }
+    cohorts = [draw(0.4, weighted=True)(roster, generator(0, r)) for r in range(800)]
+    assert all({"huge", "big"} < set(cohort) and len(set(cohort)) == 4 for cohort in cohorts)
+    others = Counter(agent for cohort in cohorts for agent in cohort)
+    assert all(150 < others[f"a{i}"] < 250 for i in range(8))
 
 
 def test_measuring_asks_every_agent_and_is_remembered(tmp_path):

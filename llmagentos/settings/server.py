@@ -70,7 +70,8 @@ class ServerSettings:
     """Share of the agents that is drawn for a round."""
     sampling: Literal["uniform", "weighted"] = "uniform"
     """Whether agents are drawn alike, or in proportion to their examples; the updates of agents
-    drawn so count alike, else a large agent would count twice."""
+    drawn so count alike, else a large agent would count twice. Who has more examples than one place
+    in a round stands for is always drawn, and counts for less than its share."""
     quorum: float = 0.5
     """Share of the drawn agents whose updates must count for a round to close."""
     spare: float = 0.0
@@ -107,6 +108,9 @@ class ServerSettings:
         for name in ("fraction", "quorum"):
             value = getattr(self, name)
             require(0 < value <= 1, f"server.{name}", value, "needs to lie in (0, 1]")
+        remedy = "needs server.fraction below 1, else everybody is drawn; lower it, or set uniform"
+        drawn = self.sampling == "uniform" or self.fraction < 1
+        require(drawn, "server.sampling", self.sampling, remedy)
         for name in ("deadline_s", "resend_s"):
             value = getattr(self, name)
             require(value is None or value > 0, f"server.{name}", value, "needs to be above 0")
