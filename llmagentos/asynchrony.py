@@ -61,7 +61,7 @@ def flush(state: ServerState, post: Post, parts: Federation) -> tuple[ServerStat
         refused=journal.answers.refused_meanwhile(len(members)),
         staleness={a.update.agent: state.round - a.update.round for a in members},
         product_error=None,
-        **training_facts(members, updates, asked),
+        **training_facts(members, updates, asked, state.adapter.layout),
     )
     journal.close_round(advanced, asdict(report))
     return journal.state(), report

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from llmagentos import kernels
+from llmagentos.adapter import refit
 from llmagentos.answers import Answer
-from llmagentos.codecs import BLOCK, asked_codec, in_place
+from llmagentos.codecs import BLOCK, Row, asked_codec, codec_of, in_place, read_all
+from llmagentos.layout import Layout
 from llmagentos.messages import Task
 from llmagentos.state import ServerState
 from llmagentos.strategies import Step
@@ -22,7 +24,8 @@ class RoundReport:
 
     ``loss`` is the plain mean of ``agents``, the held-out losses of the new global adapter, so that
     every organisation counts alike; None without evaluation. ``norms`` are those of the
-    deltas, ``cosines`` the angles between them, ``weights`` sum to 1. ``bytes_up`` counts the files
+    deltas, as the agents made them, ``cosines`` the angles between them. ``weights`` sum to 1: what
+    the updates count, before a rule such as Krum's chooses. ``bytes_up`` counts the files
     that came in and were counted, also by agent, ``bytes_up_fp32`` what they would be without the
     codec, ``bytes_down`` the vectors that training tasks carried. ``product_error`` is how far the
     product of the new factors is from the mean of the agents' products, as a share of its norm.
@@ -63,9 +66,11 @@ def mean_loss(losses: Mapping[str, float]) -> float | None:
 
 
 def training_facts(
-    answers: Sequence[Answer], step: Step, asked: Mapping[str, Task]
+    answers: Sequence[Answer], step: Step, asked: Mapping[str, Task], layout: Layout
 ) -> dict[str, Any]:
-    """What the agents' updates say about a round."""
+    """What the agents' updates say about a round of a global adapter of this layout."""
+    pairs = zip(step.rows, answers, strict=True)
+    changes = [own_change(row, answer, asked[answer.update.agent], layout) for row, answer in pairs]
     names = [answer.update.agent for answer in answers]
     sizes = {name: answer.size_bytes for name, answer in zip(names, answers, strict=True)}
     losses = (answer.update.metrics.get("train_loss", nan) for answer in answers)
@@ -76,8 +81,8 @@ def training_facts(
         "bytes_by_agent": sizes,
         "train_loss": {n: x for n, x in zip(names, losses, strict=True) if isfinite(x)},
         "weights": dict(zip(names, step.weights, strict=True)),
-        "norms": {n: sqrt(x) for n, x in zip(names, step.squared_norms, strict=True)},
-        "cosines": {"names": names, "matrix": cosines(step)},
+        "norms": {n: sqrt(answer.squared_norm) for n, answer in zip(names, answers, strict=True)},
+        "cosines": {"names": names, "matrix": cosines(changes)},
     }
 
 
@@ -87,9 +92,21 @@ def as_fp32(answer: Answer, task: Task) -> int:
     return answer.size_bytes - coded + 4 * task.values * len(task.carried)
 
 
-def cosines(step: Step) -> list[list[float]]:
+def own_change(row: Row, answer: Answer, task: Task, layout: Layout) -> Row:
+    """What an agent changed: its row, or where its layout is another, zeros where it has nothing.
+
+    There the row also takes the agent from the global adapter to the part of it that it was given.
+    """
+    if task.layout == layout:
+        return row
+    codec = codec_of(asked_codec(task.settings))
+    delta = read_all(codec, answer.update.vectors, task.carried, task.values)["delta"]
+    return refit(np.asarray(delta, np.float32), task.layout, layout)
+
+
+def cosines(changes: Sequence[Row]) -> list[list[float]]:
     """Cosine between every two deltas, ``(n, n)``; 0 where one of them is zero."""
-    inner = np.sum([kernels.gram(rows) for _, rows in in_place(step.rows)], axis=0)
+    inner = np.sum([kernels.gram(rows) for _, rows in in_place(changes)], axis=0)
     norms = np.sqrt(np.diagonal(inner))
     products = np.outer(norms, norms)
     angles = np.divide(inner, products, out=np.zeros_like(inner), where=products > 0)

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from llmagentos.adapter import refit
 from llmagentos.aggregation import METHODS, aggregated, chapters, check_aggregation
 from llmagentos.aggregation.residual import factors_of, joined, rank_of
 from llmagentos.engines import with_memory
@@ -298,6 +299,23 @@ def test_agents_of_unequal_ranks_get_and_send_what_fits_them(tmp_path, method):
     if method == "flora":
         assert max(report.product_error for report in reports) < 1e-6
     assert parts.journal.state().adapter.layout == LAYOUT
+
+
+@pytest.mark.parametrize("method", ["zero_pad", "hetlora", "flexlora"])
+def test_a_report_tells_of_the_change_that_an_agent_of_a_lower_rank_has_made(tmp_path, method):
+    trainer, settings = Homing(), settings_of(method, ranks={"east": 1, "south": 2})
+    reports, _ = played(tmp_path, method, trainer=trainer, settings=settings)
+    for report in reports:
+        asked = [t for t in trainer.seen if t.kind == "fit" and t.round == report.round]
+        made = {task.agent: task for task in asked}
+        changes = [
+            refit(Homing().update(made[agent]).vectors["delta"], made[agent].layout, LAYOUT)
+            for agent in AGENTS
+        ]
+        norms = np.linalg.norm(changes, axis=1)
+        assert list(report.norms.values()) == pytest.approx(norms, rel=1e-6)
+        angles = np.asarray(changes) @ np.transpose(changes) / np.outer(norms, norms)
+        np.testing.assert_allclose(report.cosines["matrix"], angles, atol=2e-6)
 
 
 MODULES = {"east": ["layer0", "layer1"], "north": ["layer1"]}

@@ -54,7 +54,7 @@ def play_round(state: ServerState, parts: Federation) -> tuple[ServerState, Roun
         update_norm=change_norm(state, advanced),
         product_error=product_error(state, updates, advanced, tasks[0]),
         refused=journal.answers.refusals(state.round, "fit"),
-        **training_facts(members, updates, asked),
+        **training_facts(members, updates, asked, state.adapter.layout),
     )
     journal.close_round(advanced, asdict(report))
     return journal.state(), report
