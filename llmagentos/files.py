@@ -16,6 +16,11 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """What the system says when a disk, a quota or the largest allowed file is full."""
 
 
+def expanded(source: str) -> Path:
+    """The path that a user named, with ``~`` as its home; as it is where there is no such home."""
+    return Path(os.path.expanduser(source))  # noqa: PTH111  (pathlib's raises a RuntimeError)
+
+
 @contextmanager
 def room_in(folder: Path) -> Iterator[None]:
     """All that is written inside has room; ``DiskFull`` names the folder where it has not."""

@@ -1,6 +1,7 @@
 """Folders that are either wholly there or not there at all."""
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -21,8 +22,10 @@ def whole_folder(target: Path) -> Iterator[Path]:
     """
     target = target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
-    for left in target.parent.glob(f".{target.name}.*.part"):
-        shutil.rmtree(left, ignore_errors=True)
+    own = re.compile(re.escape(f".{target.name}.") + r"[^.]*\.part")  # merged.v2 is another's
+    for left in target.parent.iterdir():
+        if own.fullmatch(left.name):
+            shutil.rmtree(left, ignore_errors=True)
     part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
     try:
         with room_in(target.parent):

@@ -1,6 +1,7 @@
 """Files and folders become examples; what is wrong is named with file, line and remedy."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -270,6 +271,40 @@ def test_text_of_one_corpus_that_several_agents_get_is_told(tmp_path, caplog, by
     assert shared == (6 if by == "field" else 0)
     told = "corpus.partition: 6 rows are in the text of several agents"
     assert (told in caplog.text) == (by == "field")
+
+
+def test_two_files_that_would_be_one_agents_are_told(tmp_path):
+    for name in ("north.csv", "north.jsonl", "south.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "north.csv").write_text("text\none\ntwo\n")
+    (tmp_path / "north.jsonl").write_text('{"text": "three"}\n{"text": "four"}\n')
+    (tmp_path / "south.txt").write_text("five\n\nsix\n")
+    with pytest.raises(CorpusError, match=r"north\.csv and north\.jsonl: .* of 'north'; rename"):
+        read_silos(CorpusSettings(source=str(tmp_path)), 0)
+    iid = PartitionSettings("iid", agents=2)
+    assert len(read_silos(CorpusSettings(source=str(tmp_path), partition=iid), 0)) == 2
+    one = CorpusSettings(agents={"all": str(tmp_path), "again": str(tmp_path)})
+    assert len(read_silos(one, 0)["all"]) == 6
+
+
+def test_a_row_that_is_nobodys_is_told(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"text": "a", "k": "x"}\n{"text": "b", "k": null}\n')
+    partition = PartitionSettings("field", agents=1, column="k")
+    with pytest.raises(CorpusError, match=r"rows\.jsonl, line 2: column 'k' is null, so the row"):
+        read_silos(CorpusSettings(source=str(file), partition=partition), 0)
+
+
+@pytest.mark.parametrize("name", ["state.json", "dataset_dict.json"])
+def test_a_damaged_datasets_folder_is_told(tmp_path, name):
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(CorpusError, match=re.escape(str(tmp_path))):
+        read_silos(CorpusSettings(source=str(tmp_path)), 0)
+
+
+def test_a_home_that_nobody_has_is_no_such_folder():
+    with pytest.raises(CorpusError, match="no such file or folder"):
+        read_silos(CorpusSettings(source="~nobody-at-all/rows.csv"), 0)
 
 
 @pytest.mark.parametrize("name", ["Z\u00fcrich\u00a0Nord", "north\n", " ", "n" * 5000])

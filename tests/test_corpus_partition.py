@@ -114,6 +114,15 @@ def test_a_field_gives_its_largest_values_and_a_corpus_its_own_first():
     assert list(deal(uneven, partition, ("red",), 0)) == ["red", "blue"]
 
 
+def test_groups_that_take_no_part_are_told(caplog):
+    fewer = PartitionSettings("field", agents=2)
+    deal(EXAMPLES, fewer, ("blue", "red"), 0)
+    deal(EXAMPLES, replace(fewer, groups=["blue"]), (), 0)
+    assert caplog.text == ""
+    assert list(deal(EXAMPLES, fewer, (), 0)) == ["green", "red"]
+    assert "corpus.partition.agents leaves out 66 rows of blue; raise it, or name" in caplog.text
+
+
 def test_named_values_become_the_agents_in_their_order():
     assert list(deal(EXAMPLES, PartitionSettings(groups=["green", "red"]), (), 0)) == [
         "green",

@@ -46,6 +46,15 @@ def test_a_writer_that_fails_leaves_the_old_folder_and_no_trace(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["target"]
 
 
+def test_a_folder_of_a_longer_name_is_not_taken_for_what_was_left(tmp_path):
+    with whole_folder(tmp_path / "merged.v2") as longer:
+        fill(longer, "longer")
+        with whole_folder(tmp_path / "merged") as part:
+            fill(part, "shorter")
+    assert read(tmp_path / "merged.v2") == {"a.txt": "longer", "b.txt": "longer"}
+    assert read(tmp_path / "merged") == {"a.txt": "shorter", "b.txt": "shorter"}
+
+
 def test_what_a_killed_writer_left_is_removed(tmp_path):
     left = tmp_path / ".target.abc.part"
     left.mkdir()

@@ -58,8 +58,7 @@ def test_every_round_and_the_end_tell_of_both_adapters(run):
 def test_the_folder_of_an_own_adapter_measures_as_the_run_did_at_home_and_away(run, tmp_path):
     name, folder = run
     place, again = folder / "personal" / folder_name("bank"), tmp_path / "again.json"
-    words = ["--adapter", str(place), "--config", str(folder / "settings.yaml")]
-    assert evaluate.main([*words, "--rows", "4", "--json", str(again)]) == 0
+    assert evaluate.main(["--adapter", str(place), "--rows", "4", "--json", str(again)]) == 0
     found = json.loads(again.read_text())["silos"]
     expected = summary_of(folder)["personal"]["bank"]
     assert {a: m["loss"] for a, m in found.items()} == pytest.approx(expected, rel=1e-5)

@@ -1,6 +1,8 @@
 """The programs on a finished adapter: evaluate, export, generate; and every program's --help."""
 
+import errno
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -155,7 +157,10 @@ WRONG = [
     (evaluate, "--adapter nowhere", "adapter='nowhere': no adapter_config.json there"),
     (evaluate, "--config nowhere", "--config='nowhere': no such file; shipped ones: .*smoke"),
     (evaluate, "--config", "--config: expected one argument"),
-    (evaluate, "--json nowhere/x.json", "json='nowhere/x.json': its folder does not exist"),
+    (evaluate, "--json nowhere/x.json", "json='nowhere/x.json': needs the name of a file"),
+    (evaluate, "--json {run}", "json='.*run': needs the name of a file in a folder that you may"),
+    (evaluate, "--json=", "json='': needs the name of a file"),
+    (generate, "--adapter {run}/adapter --prompt \udcff", r"prompt='.udcff': holds bytes that are"),
     (evaluate, "--rows 0", "rows=0: needs at least 1"),
     (evaluate, "--local.steps 3", "unknown setting local.steps"),
     (evaluate, "--adapter {run}/adapter --model.source no-such/base", "no-such/base"),
@@ -179,10 +184,53 @@ def test_a_wrong_word_ends_with_2_and_its_remedy(run, program, words, message, c
         raise SettingError(capsys.readouterr().err)
 
 
-def test_a_file_that_cannot_be_written_ends_with_1(run, tmp_path, capsys):
-    words = ["--adapter", str(run / "adapter"), "--rows", "1", "--json", str(tmp_path)]
+def test_what_was_measured_is_printed_where_its_file_cannot_be_written(
+    run, tmp_path, capsys, monkeypatch
+):
+    def full(path, body):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(evaluate, "write_durably", full)
+    words = ["--adapter", str(run / "adapter"), "--rows", "1", "--json", str(tmp_path / "x.json")]
     assert evaluate.main(words) == 1
-    assert "error: " in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "mean of silos" in told.out
+    assert "error: " in told.err
+
+
+def test_a_terminal_that_lacks_a_letter_shows_the_rest(tmp_path):
+    arrow = tmp_path / "\N{RIGHTWARDS ARROW}"
+    arrow.mkdir()
+
+    def ended(*words):
+        return subprocess.run(
+            [sys.executable, "-m", "llmagentos", *words],
+            env={**os.environ, "PYTHONIOENCODING": "ascii"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    named = ended("fedavg_lora", *QUICK, "--rounds=1", "--local.steps=1", f"--out={arrow}")
+    assert (named.returncode, named.stderr) == (0, "")
+    assert "? " in named.stdout
+    assert "mean of agents" in named.stdout
+    missing = ended("status", "--out", str(arrow / "\N{SNOWMAN}"))
+    assert (missing.returncode, missing.stdout) == (2, "")
+    assert missing.stderr.endswith("/?/?': holds no run; name the folder of one\n")
+
+
+def test_an_adapter_is_measured_as_its_run_did(run, elsewhere, tmp_path, capsys):
+    link = tmp_path / "link"
+    link.symlink_to(run / "adapter")
+
+    def source(adapter):
+        asked = read_asked(evaluate.EvaluateSettings, "evaluate", "", [f"--adapter={adapter}"])
+        return asked.corpus.source, capsys.readouterr().err
+
+    assert source(run / "best") == source(link) == ("invented", "")
+    told = f"{elsewhere}: no settings.yaml of its run; what is not said has its default\n"
+    assert source(elsewhere) == ("icd10", told)
 
 
 def interrupted(words):

@@ -238,6 +238,21 @@ def test_a_resumed_run_may_get_more_rounds(undisturbed, tmp_path):
     assert bits(tmp_path / "run") == bits(undisturbed)
 
 
+def test_rounds_at_a_rate_of_zero_are_refused_or_told(tmp_path):
+    said = tmp_path / "said"
+    cosine = words_for(tmp_path, "--local.schedule", "cosine", "--rounds", "2")
+    more = [*cosine, "--schedule_rounds", "1"]
+    assert exit_code_of(tune, more, told=said) == 2
+    assert "rounds=2: the learning rate is 0 after schedule_rounds=1; set that to 2" in (
+        said.read_text()
+    )
+    assert not (tmp_path / "run").exists()
+    once = words_for(tmp_path, "--local.schedule", "cosine", "--rounds", "1")
+    assert exit_code_of(tune, once) == 0
+    assert exit_code_of(tune, words_for(tmp_path, "--resume", "--rounds", "2"), told=said) == 0
+    assert "rounds=2: the learning rate is 0 after schedule_rounds=1" in said.read_text()
+
+
 def test_a_resume_names_whose_text_is_another(tmp_path):
     files = {name: tmp_path / f"{name}.txt" for name in ("north", "south")}
     for name, file in files.items():

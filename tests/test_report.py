@@ -324,11 +324,20 @@ def test_summary_without_comparison_or_sample_is_shorter():
 def test_overall_is_the_plain_mean_of_the_agents():
     summary = summary_of(["north", "south"])
     summary["before"]["north"]["loss"], summary["before"]["south"]["loss"] = 3.0, 5.0
-    summary["after"]["south"]["loss"] = None
     whole = overall(changes(summary))
     assert whole.loss == (4.0, 2.0)
     assert whole.relative == -0.5
+
+
+def test_an_agent_without_a_loss_before_or_after_is_left_out_of_the_mean():
+    summary = summary_of(["north", "south"])
+    summary["before"]["north"]["loss"], summary["before"]["south"]["loss"] = 3.0, 5.0
+    summary["after"]["south"]["loss"] = None
+    whole = overall(changes(summary))
+    assert (whole.agent, whole.loss) == ("mean of 1 of 2 agents", (3.0, 2.0))
     assert changes(summary)[1].relative is None
+    summary["before"] = {}
+    assert overall(changes(summary)).loss == (None, 2.0)
 
 
 def test_reading_follows_the_numbers():

@@ -19,6 +19,7 @@ from llmagentos.errors import JournalError, SettingError
 from llmagentos.journal import Journal
 from llmagentos.messages import Task
 from llmagentos.progress import Asked, read_progress
+from llmagentos.recipes.run_folder import RunFolder
 from llmagentos.recipes.status import main, named_run
 from llmagentos.report.status import answer, status_tables
 from tests.crashing import exit_code_of, tune
@@ -137,6 +138,21 @@ def test_a_killed_run_and_a_finished_one_tell_their_status(tmp_path, capsys):
     told = capsys.readouterr().out
     assert "run is over: 2 of 2 rounds closed" in told
     assert told.count("answered") == 4
+
+
+def test_a_damaged_file_of_a_run_is_told(tmp_path, capsys, caplog):
+    assert exit_code_of(tune, words_for(tmp_path, "--rounds", "1")) == 0
+    folder = RunFolder(tmp_path / "run")
+    for damaged in ("", "[]", "{}"):
+        folder.summary.write_text(damaged)
+        assert folder.comparison(1) is None
+    assert caplog.text.count("summary.json is damaged and written anew") == 3
+    for damaged in ("", "[", "{}"):
+        folder.settings.write_text(damaged)
+        assert main([str(tmp_path / "run")]) == 2
+        assert "its settings.yaml is damaged" in capsys.readouterr().err
+    assert main(["run", "--out", str(tmp_path), "--json", "--watch", "1"]) == 2
+    assert "watch=1.0: --json prints once" in capsys.readouterr().err
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):

@@ -5,7 +5,7 @@ from typing import Literal
 
 from llmagentos.agent.limits import Limits
 from llmagentos.fields import is_name
-from llmagentos.settings.checks import require
+from llmagentos.settings.checks import check_threads, require
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,7 @@ class AgentSettings:
 
     def __post_init__(self) -> None:
         require(is_name(self.name), "name", self.name, "needs a name that can be printed")
-        threads = self.threads
-        require(threads is None or threads >= 1, "threads", threads, "needs at least 1")
+        check_threads(self.threads)
         _, colon, port = self.superlink.rpartition(":")
         dialled = not self.superlink or (bool(colon) and port.isdigit())
         require(dialled, "superlink", self.superlink, "needs HOST:PORT")

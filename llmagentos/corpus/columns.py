@@ -1,7 +1,7 @@
 """Which columns hold the text, and the example that a record makes."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -44,6 +44,7 @@ def read_examples(source: str, settings: CorpusSettings) -> list[Example]:
     rows = 0
     for rows, record in enumerate(read_records(source), 1):  # noqa: B007  (the count of all)
         if record.file not in columns:
+            _check_alone(record.file, columns, settings)
             columns[record.file] = choose_columns(record, settings)
         group = _group(record, settings.partition.column)
         examples += _examples(record, columns[record.file], group)
@@ -54,6 +55,17 @@ def read_examples(source: str, settings: CorpusSettings) -> list[Example]:
     if len(examples) < rows:
         log.warning("%s: %d of %d rows are empty and left out", source, rows - len(examples), rows)
     return examples
+
+
+def _check_alone(file: str, others: Iterable[str], settings: CorpusSettings) -> None:
+    """Raise ``CorpusError`` for files that would be one agent's, as they differ in their kind."""
+    by_name = settings.partition.by == "field" and settings.partition.column is None
+    same = [other for other in others if Path(other).stem == Path(file).stem]
+    if same and by_name and not settings.agents:
+        raise CorpusError(
+            f"{same[0]} and {file}: the name of a file is its agent's, so both are of "
+            f"{Path(file).stem!r}; rename one, or put them into one file"
+        )
 
 
 def choose_columns(record: Record, settings: CorpusSettings) -> Columns:
@@ -138,7 +150,15 @@ def _text(record: Record, column: str) -> str:
 
 
 def _group(record: Record, column: str | None) -> str:
-    return Path(record.file).stem if column is None else str(_field(record, column))
+    if column is None:
+        return Path(record.file).stem
+    value = _field(record, column)
+    if value is None:
+        raise CorpusError(
+            f"{record.where}: column {column!r} is null, so the row is nobody's; name its agent, "
+            "or take the row out"
+        )
+    return str(value)
 
 
 def _field(record: Record, column: str) -> Any:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from llmagentos.corpus.json_line import read_json
 from llmagentos.errors import CorpusError
+from llmagentos.files import expanded
 
 HUB = "hub:"
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
@@ -32,11 +33,10 @@ def read_records(source: str) -> Iterator[Record]:
         yield from _hub(source.removeprefix(HUB))
         return
     try:
-        yield from _local(Path(source).expanduser())
+        yield from _local(expanded(source))
     except OSError as error:
-        raise CorpusError(
-            f"{error.filename}: {error.strerror}; mend it, or take it away"
-        ) from error
+        place, reason = error.filename or source, error.strerror or error
+        raise CorpusError(f"{place}: {reason}; mend it, or take it away") from error
 
 
 def _local(path: Path) -> Iterator[Record]:
@@ -162,7 +162,13 @@ READERS: dict[str, Callable[[Path], Iterator[tuple[str, dict[str, Any]]]]] = {
 def _stored_dataset(path: Path) -> Iterator[Record]:
     import datasets  # type: ignore[import-untyped]  # noqa: PLC0415
 
-    stored = datasets.load_from_disk(str(path))
+    try:
+        stored = datasets.load_from_disk(str(path))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorpusError(
+            f"{path}: no whole folder of datasets ({type(error).__name__}: {error}); write it "
+            "again with save_to_disk"
+        ) from error
     yield from _dataset(stored, str(path), path.name)
 
 

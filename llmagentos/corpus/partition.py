@@ -20,6 +20,8 @@ Indices = NDArray[np.int64]
 LEAST_ROWS = 2
 """Rows that every agent gets: one to train on, one held out."""
 DRAWS = 1000
+TOLD = 10
+"""Groups that are told by name."""
 
 
 def deal(
@@ -102,7 +104,8 @@ def _by_field(
     examples: Sequence[Example], settings: PartitionSettings, own: Sequence[str]
 ) -> dict[str, list[Example]]:
     """The named values; else the corpus's own first and then the largest."""
-    values = settings.groups or _first(examples, own)[: settings.agents]
+    found = _first(examples, own)
+    values = settings.groups or found[: settings.agents]
     if len(values) < len(settings.groups or range(settings.agents)):
         raise CorpusError(
             f"corpus.partition.agents={settings.agents}: the field has {len(values)} values "
@@ -111,7 +114,22 @@ def _by_field(
         )
     for value in values:
         _check_name(value, settings.column)
+    if not (settings.groups or own):
+        _tell_left_out(examples, found[settings.agents :])
     return {value: [row for row in examples if row.group == value] for value in values}
+
+
+def _tell_left_out(examples: Sequence[Example], values: Sequence[str]) -> None:
+    """Which groups of a user's own text are nobody's, and how many rows those have."""
+    if values:
+        rows = sum(str(example.group) in set(values) for example in examples)
+        names = ", ".join(values[:TOLD]) + (", ..." if len(values) > TOLD else "")
+        log.warning(
+            "corpus.partition.agents leaves out %d rows of %s; raise it, or name those that take "
+            "part in corpus.partition.groups",
+            rows,
+            names,
+        )
 
 
 def _check_name(value: str, column: str | None) -> None:

@@ -4,7 +4,6 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmagentos.corpus.columns import read_examples
@@ -14,6 +13,7 @@ from llmagentos.corpus.named import NAMED
 from llmagentos.corpus.partition import LEAST_ROWS, deal, distinct
 from llmagentos.corpus.rows import pack, to_row
 from llmagentos.errors import CorpusError
+from llmagentos.files import expanded
 from llmagentos.seeds import generator
 from llmagentos.settings.corpus import CorpusSettings
 
@@ -69,7 +69,7 @@ def _deal_one(settings: CorpusSettings, seed: int) -> dict[str, list[Example]]:
 
 def _check_source(source: str) -> None:
     """Raise ``CorpusError`` for what is neither there nor a named corpus."""
-    if not (source.startswith(HUB) or Path(source).expanduser().exists()):
+    if not (source.startswith(HUB) or expanded(source).exists()):
         near = get_close_matches(source, NAMED, 1)
         hint = f"did you mean {near[0]}?" if near else "is the path relative to another folder?"
         known = ", ".join(NAMED)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from llmagentos.errors import ModelError
+from llmagentos.files import expanded
 from llmagentos.lm.model_gguf import converted, file_hash
 from llmagentos.packages import SMOLLM2, fetch
 
@@ -17,7 +18,7 @@ def locate(source: str) -> Path | str:
 
     Raises ``ModelError`` that names ``model.source`` and what it can be.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     if source.startswith("pypi:"):
         return _package(source)
     if path.suffix.lower() == ".gguf" and path.is_file():

@@ -1,6 +1,7 @@
 """How well an adapter predicts held-out text: ``python -m llmagentos.recipes.evaluate``."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,8 +31,8 @@ from llmagentos.settings.checks import require
 
 DESCRIPTION = (
     "Loss, perplexity and token accuracy of an adapter on the held-out rows of every silo, with "
-    "the split that it was trained on: model, corpus and seed are those of ../settings.yaml beside "
-    "the adapter, where a run left it, unless --config names another file."
+    "the split that it was trained on: model, corpus and seed are those of its run, where the "
+    "adapter lies in the folder of one, unless --config names another file."
 )
 
 Metrics = Mapping[str, Mapping[str, float]]
@@ -54,7 +55,7 @@ class EvaluateSettings:
     seed: int = 0
     """Seed that draws the held-out rows."""
     threads: int | None = None
-    """Threads of torch; all physical cores unless given."""
+    """Threads of torch; a run's ``threads``, else the cores that this process may use."""
     model: ModelSettings = ModelSettings()
     """The base model."""
     corpus: CorpusSettings = CorpusSettings()
@@ -63,8 +64,11 @@ class EvaluateSettings:
     def __post_init__(self) -> None:
         require(self.rows is None or self.rows >= 1, "rows", self.rows, "needs at least 1")
         require(self.batch >= 1, "batch", self.batch, "needs at least 1")
-        there = self.json is None or Path(self.json).absolute().parent.is_dir()
-        require(there, "json", self.json, "its folder does not exist; make it or name another")
+        if self.json is not None:
+            path = Path(self.json).absolute()
+            writable = path.parent.is_dir() and os.access(path.parent, os.W_OK)
+            remedy = "needs the name of a file in a folder that you may write to"
+            require(bool(self.json) and writable and not path.is_dir(), "json", self.json, remedy)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -85,9 +89,9 @@ def evaluate(words: Sequence[str]) -> None:
             from llmagentos.recipes.measuring import measured  # noqa: PLC0415
 
         metrics = measured(_run_settings(asked), examples, asked.rows, display.track)
+    terminal().print(metrics_table(asked.adapter or asked.model.source, metrics))
     if asked.json is not None:
         write_durably(Path(asked.json), _as_json(asked, metrics).encode())
-    terminal().print(metrics_table(asked.adapter or asked.model.source, metrics))
 
 
 def _run_settings(asked: EvaluateSettings) -> RunSettings:

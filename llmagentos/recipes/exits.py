@@ -3,6 +3,7 @@
 import signal
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 from types import FrameType
 
 from llmagentos.errors import JournalError, LLMAgentOSError, SettingError
@@ -16,6 +17,9 @@ def exit_code(program: Callable[[], None], go_on: Callable[[], str] = str) -> in
     journal that cannot be used says its own remedy.
     """
     signal.signal(signal.SIGTERM, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a letter that it has not is a question mark
+            stream.reconfigure(errors="replace")
     try:
         program()
     except SettingError as error:

@@ -46,6 +46,8 @@ class GenerateSettings:
         check_adapter(self.adapter)
         if not self.prompt:
             raise SettingError("prompt is not set: write what to answer, in quotes")
+        text = not any("\ud800" <= letter <= "\udfff" for letter in self.prompt)
+        require(text, "prompt", self.prompt, "holds bytes that are not UTF-8; write it in UTF-8")
         require(self.max_tokens >= 1, "max_tokens", self.max_tokens, "needs at least 1")
 
 

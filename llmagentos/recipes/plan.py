@@ -47,7 +47,7 @@ def estimates(session: Session) -> dict[str, str]:
         "trainable parameters": f"{values:,} of {total:,} ({values / total:.2%})",
         "agents in a round": f"{agents} of {len(session.silos)}",
         "optimizer steps in all": f"{steps:,}",
-        "bytes a round": f"{up * agents:,} up, {down * agents:,} down",
+        "bytes of training a round": f"{up * agents:,} up, {down * agents:,} down",
         "memory, about": f"{memory_bytes(session) / 1e9:.1f} GB",
         "base model": f"{settings.model.source} ({session.base.hash[:12]})",
     }

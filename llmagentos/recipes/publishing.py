@@ -42,17 +42,18 @@ def best_round(reports: Sequence[Mapping[str, Any]]) -> int | None:
 
 
 def card_facts(place: Path, journal: Journal, session: Session) -> dict[str, Any]:
-    """What the model card tells."""
+    """What the model card tells; losses before only where those after are of the same rows."""
     reports = journal.reports()
     last = {agent: {"loss": loss} for agent, loss in reports[-1]["agents"].items()}
+    after = measured(journal, len(reports))
     return {
         "name": place.parent.name,
         "base": session.settings.model.source,
         "folder": str(place),
         "rounds": len(reports),
         "silos": silos_of(session, reports),
-        "before": measured(journal, 0),
-        "after": measured(journal, len(reports)) or last,
+        "before": measured(journal, 0) if after else {},
+        "after": after or last,
         "settings": asdict(session.settings),
     }
 

@@ -1,6 +1,7 @@
 """The folder of one run: ``<out>/<name>/``."""
 
 import json
+import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -11,6 +12,8 @@ from typing import Any
 from llmagentos.errors import SettingError
 from llmagentos.files import write_durably
 from llmagentos.settings.checks import require
+
+log = logging.getLogger(__name__)
 
 
 class RunFolder:
@@ -88,11 +91,13 @@ class RunFolder:
         """What a finished run of so many rounds was compared with, where it was."""
         if not self.summary.is_file():
             return None
-        summary = json.loads(self.summary.read_text())
-        compared: dict[str, Any] | None = (
-            summary["compare"] if summary["rounds"] == rounds else None
-        )
-        return compared
+        try:
+            summary = json.loads(self.summary.read_text())
+            compared: dict[str, Any] | None = summary["compare"]
+            return compared if summary["rounds"] == rounds else None
+        except (ValueError, TypeError, KeyError):
+            log.warning("%s is damaged and written anew, without a comparison", self.summary)
+            return None
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """What the run came to, for people and the report."""

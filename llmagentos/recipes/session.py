@@ -93,7 +93,9 @@ def open_session(settings: RunSettings, examples: Examples, track: Track) -> Ses
     check_modules(settings.lora, layout)
     accelerator = accelerator_for(settings.local.precision, model.device)
     everyone = {silo.name: silo for silo in [*silos, central_silo(silos)]}
-    assert len(everyone) == len(silos) + 1
+    names = [silo.name for silo in silos]
+    remedy = "that is what all agents' text together is called; rename the agent"
+    require(CENTRAL not in names, "corpus.partition", CENTRAL, remedy)
     single = LoraTrainer(model, layout, everyone, accelerator=accelerator, track=track)
     settings = with_trainer(settings, single)
     trainer = single if settings.trainer == "single" else side_by_side(single, settings)

@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import yaml
 from jsonargparse import ArgumentParser
@@ -38,6 +37,8 @@ def show(words: Sequence[str]) -> None:
     asked = parse(_parser(), words)
     positive = asked.watch is None or asked.watch > 0
     require(positive, "watch", asked.watch, "needs to be above 0")
+    both = asked.json and asked.watch is not None
+    require(not both, "watch", asked.watch, "--json prints once; leave one of them out")
     folder = named_run(asked.run, Path(asked.out))
     if asked.json:
         print(json.dumps(asdict(read_progress(folder.journal)), indent=2))
@@ -87,8 +88,11 @@ def named_run(name: str | None, out: Path) -> RunFolder:
 def tables(folder: RunFolder) -> Group:
     """The run as it is."""
     progress: Progress = read_progress(folder.journal)
-    settings: dict[str, Any] = yaml.safe_load(folder.settings.read_text())
-    return status_tables(progress, folder.path.name, settings["rounds"], time.time())
+    try:
+        rounds = yaml.safe_load(folder.settings.read_text())["rounds"]
+    except (yaml.YAMLError, TypeError, KeyError) as error:
+        raise SettingError(f"run={str(folder.path)!r}: its settings.yaml is damaged") from error
+    return status_tables(progress, folder.path.name, rounds, time.time())
 
 
 def watch(folder: RunFolder, pause_s: float) -> None:

@@ -1,6 +1,7 @@
 """An adapter that was named on the command line, with the settings of the run that trained it."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 from llmagentos.errors import SettingError
 from llmagentos.recipes.cli import parse, parser_for
 from llmagentos.recipes.command import flat_settings, load_settings
+from llmagentos.recipes.run_folder import RunFolder
 
 Asked = TypeVar("Asked")
 
@@ -23,13 +25,17 @@ OWN_NAMES = {
 def read_asked(kind: type[Asked], program: str, description: str, words: Sequence[str]) -> Asked:
     """What the words ask for; what they leave open is as in the run that trained the adapter.
 
-    Its settings are those of ``--config``, else the ``settings.yaml`` beside the adapter's folder,
-    where there is one; only those that ``kind`` has are taken.
+    Its settings are those of ``--config``, else the ``settings.yaml`` of the run that the adapter's
+    folder is of, where there is one, else the defaults, which is said; only those that ``kind`` has
+    are taken.
     Raises ``SettingError`` for a wrong word or file.
     """
     named, rest = _named(words)
     parser = parser_for(kind, program, description)
     source = _source(named.config, named.adapter)
+    if source is None and named.adapter is not None:
+        told = f"{named.adapter}: no settings.yaml of its run; what is not said has its default"
+        print(told, file=sys.stderr)
     if source is not None:
         parser.set_defaults(_shared(source, list(vars(parser.get_defaults().as_flat()))))
     if named.adapter is not None:
@@ -53,8 +59,10 @@ def _source(config: str | None, adapter: str | None) -> Path | None:
     """The file that says how the adapter was trained; none for a folder from elsewhere."""
     if config is not None:
         return Path(config)
-    beside = Path(adapter).absolute().parent / "settings.yaml" if adapter else None
-    return beside if beside and beside.is_file() else None
+    above = list(Path(adapter).resolve().parents) if adapter else []
+    own = len(above) > 1 and above[0].name == RunFolder(above[1]).personal.name
+    run = above[1 if own else 0 : 2 if own else 1]
+    return next((file for folder in run if (file := RunFolder(folder).settings).is_file()), None)
 
 
 def _shared(source: Path, names: Sequence[str]) -> dict[str, Any]:

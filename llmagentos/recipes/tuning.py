@@ -22,6 +22,8 @@ from llmagentos.settings import RunSettings
 from llmagentos.settings.checks import require
 from llmagentos.strategies import check_updates
 
+log = logging.getLogger(__name__)
+
 
 def main(recipe: Recipe, words: Sequence[str] | None = None) -> int:
     """Run the recipe; the exit code is 0 done, 1 failed, 2 wrong setting, 130 interrupted."""
@@ -54,6 +56,7 @@ def tune(command: Command) -> None:
     """Check what can be checked early, then load the model and do what was asked."""
     first = first_process()
     log_to_terminal(logging.WARNING if first else logging.ERROR)
+    check_horizon(command)
     check_prometheus(command.settings.prometheus)
     check_aggregation(command.settings)
     check_engine(command.settings.engine)
@@ -66,6 +69,21 @@ def tune(command: Command) -> None:
             from llmagentos.recipes.running import carry_out  # noqa: PLC0415
 
         carry_out(command, examples, display, first=first)
+
+
+def check_horizon(command: Command) -> None:
+    """Raise ``SettingError`` for a new run whose last rounds train at a rate of zero.
+
+    A run that was ended and goes on is told so instead.
+    """
+    settings = command.settings
+    horizon = settings.schedule_rounds or settings.rounds
+    if settings.rounds <= horizon or settings.local.schedule == "constant":
+        return
+    told = f"the learning rate is 0 after schedule_rounds={horizon}"
+    remedy = f"{told}; set that to {settings.rounds} too, or local.schedule to constant"
+    require(command.resume, "rounds", settings.rounds, remedy)
+    log.warning("rounds=%d: %s", settings.rounds, told)
 
 
 def taking_part(settings: RunSettings, silos: Collection[str]) -> Collection[str]:

@@ -67,5 +67,5 @@ def totals_lines(summary: Mapping[str, Any]) -> tuple[str, str]:
     best = summary.get("best_round")
     lowest = "" if best is None else f"; lowest loss in round {best}"
     up = f"{size(summary['bytes_up'])} up{saving(summary)}"
-    sent = f"sent {up} and {size(summary['bytes_down'])} down"
+    sent = f"sent {up} and {size(summary['bytes_down'])} down for training"
     return f"{rounds}{lowest}; {count(summary['trainable'])} values trained", sent

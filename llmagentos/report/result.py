@@ -39,10 +39,15 @@ def changes(summary: Mapping[str, Any]) -> list[Change]:
 
 
 def overall(rows: Sequence[Change]) -> Change:
-    """The plain mean over agents, as a round's ``loss`` is; tokens are summed."""
-    loss = mean(row.loss[0] for row in rows), mean(row.loss[1] for row in rows)
-    accuracy = mean(row.accuracy[0] for row in rows), mean(row.accuracy[1] for row in rows)
-    return Change(OVERALL, sum(known(row.tokens for row in rows)), loss, accuracy)
+    """The plain mean over the agents that have numbers before and after; tokens are summed.
+
+    Its name says how many they are where some have not, as one that was revoked on the way.
+    """
+    both = [row for row in rows if None not in row.loss] or rows
+    name = OVERALL if len(both) == len(rows) else f"mean of {len(both)} of {len(rows)} agents"
+    loss = mean(row.loss[0] for row in both), mean(row.loss[1] for row in both)
+    accuracy = mean(row.accuracy[0] for row in both), mean(row.accuracy[1] for row in both)
+    return Change(name, sum(known(row.tokens for row in both)), loss, accuracy)
 
 
 def _change(agent: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Change:

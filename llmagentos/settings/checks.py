@@ -12,6 +12,15 @@ def require(holds: bool, name: str, value: Any, remedy: str) -> None:
         raise SettingError(f"{name}={value!r}: {remedy}")
 
 
+MOST_THREADS = 1024
+
+
+def check_threads(threads: int | None) -> None:
+    """Raise ``SettingError`` for a number of threads that torch has no use for, or dies of."""
+    good = threads is None or 1 <= threads <= MOST_THREADS
+    require(good, "threads", threads, f"needs to lie in [1, {MOST_THREADS}]")
+
+
 def require_package(module: str, name: str, value: Any, extra: str) -> None:
     """Raise ``SettingError`` unless the module that a setting needs is installed."""
     remedy = f"{module} is not installed; run pip install 'llmagentos[{extra}]'"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from llmagentos.settings.checks import require
+from llmagentos.settings.checks import check_threads, require
 from llmagentos.settings.codec import CodecSettings
 from llmagentos.settings.cohort import CohortSettings
 from llmagentos.settings.corpus import CorpusSettings
@@ -100,17 +100,17 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         require(self.rounds >= 1, "rounds", self.rounds, "needs at least 1")
-        require(self.seed >= 0, "seed", self.seed, "needs 0 or more")
+        require(0 <= self.seed < 2**64, "seed", self.seed, "needs to lie in [0, 2^64)")
         check_strategy(self.server, self.local)
         check_waiting(self.server, self.engine)
         check_personal(self.server, self.personal)
         check_whole(self.lora, self.personal)
         check_privacy(self.server, self.privacy)
         check_codec(self.server, self.codec)
-        horizon, threads = self.schedule_rounds, self.threads
+        horizon = self.schedule_rounds
         require(horizon is None or horizon >= 1, "schedule_rounds", horizon, "needs at least 1")
         check_schedule(self.local, self.server.strategy, self.rounds, horizon or self.rounds)
-        require(threads is None or threads >= 1, "threads", threads, "needs at least 1")
+        check_threads(self.threads)
 
     @property
     def dialled(self) -> bool:
