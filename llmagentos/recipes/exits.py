@@ -3,8 +3,10 @@
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from io import TextIOWrapper
 from types import FrameType
+from typing import TextIO
 
 from llmagentos.errors import JournalError, LLMAgentOSError, SettingError
 from llmagentos.files import FULL
@@ -18,8 +20,7 @@ def exit_code(program: Callable[[], None], go_on: Callable[[], str] = str) -> in
     """
     signal.signal(signal.SIGTERM, _interrupt)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a letter that it has not is a question mark
-            stream.reconfigure(errors="replace")
+        _say_what_it_can(stream)
     try:
         program()
     except SettingError as error:
@@ -38,6 +39,14 @@ def exit_code(program: Callable[[], None], go_on: Callable[[], str] = str) -> in
 
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
     raise KeyboardInterrupt
+
+
+def _say_what_it_can(stream: TextIO) -> None:
+    """A letter that a stream's encoding has not is a question mark, not the program's end."""
+    # A stream whose file was changed for a pipe (dup2) cannot be asked: it stays as it is.
+    if isinstance(stream, TextIOWrapper):
+        with suppress(OSError):
+            stream.reconfigure(errors="replace")
 
 
 def _say(message: str, code: int) -> int:
