@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmagentos import kernels
 from llmagentos.adapter import refit
@@ -17,6 +18,9 @@ from llmagentos.messages import Task
 from llmagentos.state import ServerState
 from llmagentos.strategies import Step
 
+MOST_PAIRED = 24
+"""Updates whose cosines are kept pair by pair: their number grows with the square of the agents."""
+
 
 @dataclass(frozen=True)
 class RoundReport:
@@ -24,11 +28,11 @@ class RoundReport:
 
     ``loss`` is the plain mean of ``agents``, the held-out losses of the new global adapter, so that
     every organisation counts alike; None without evaluation. ``norms`` are those of the
-    deltas, as the agents made them, ``cosines`` the angles between them. ``weights`` sum to 1: what
-    the updates count, before a rule such as Krum's chooses. ``bytes_up`` counts the files
-    that came in and were counted, also by agent, ``bytes_up_fp32`` what they would be without the
-    codec, ``bytes_down`` the vectors that training tasks carried. ``product_error`` is how far the
-    product of the new factors is from the mean of the agents' products, as a share of its norm.
+    deltas, as the agents made them, ``cosines`` how far they agree (``agreement``). ``weights`` sum
+    to 1: what the updates count, before a rule such as Krum's chooses. ``bytes_up`` counts the
+    files that came in and were counted, also by agent, ``bytes_up_fp32`` what they would be without
+    the codec, ``bytes_down`` the vectors that training tasks carried. ``product_error`` is how far
+    the product of the new factors is from the mean of the agents' products, as a share of its norm.
     ``staleness`` is how many rounds have passed since an update began, where agents are not waited
     for. ``personal`` are the held-out losses of the agents' own adapters, where they have any.
     Printed, it leaves out what is longer than a line for many agents.
@@ -82,7 +86,7 @@ def training_facts(
         "train_loss": {n: x for n, x in zip(names, losses, strict=True) if isfinite(x)},
         "weights": dict(zip(names, step.weights, strict=True)),
         "norms": {n: sqrt(answer.squared_norm) for n, answer in zip(names, answers, strict=True)},
-        "cosines": {"names": names, "matrix": cosines(changes)},
+        "cosines": agreement(names, cosines(changes)),
     }
 
 
@@ -104,14 +108,27 @@ def own_change(row: Row, answer: Answer, task: Task, layout: Layout) -> Row:
     return refit(np.asarray(delta, np.float32), task.layout, layout)
 
 
-def cosines(changes: Sequence[Row]) -> list[list[float]]:
+def agreement(names: Sequence[str], angles: NDArray[np.float64]) -> dict[str, Any]:
+    """The cosines for a report: ``{names, matrix}`` of up to ``MOST_PAIRED`` agents.
+
+    Of more, ``{names, means, lowest, highest}``: each agent's mean over the others, and the span of
+    all pairs.
+    """
+    if len(names) <= MOST_PAIRED:
+        return {"names": names, "matrix": angles.round(6).tolist()}
+    pairs = angles[~np.eye(len(names), dtype=bool)].reshape(len(names), -1)
+    span = {"lowest": round(float(pairs.min()), 6), "highest": round(float(pairs.max()), 6)}
+    return {"names": names, "means": pairs.mean(axis=1).round(6).tolist(), **span}
+
+
+def cosines(changes: Sequence[Row]) -> NDArray[np.float64]:
     """Cosine between every two deltas, ``(n, n)``; 0 where one of them is zero."""
     inner = np.sum([kernels.gram(rows) for _, rows in in_place(changes)], axis=0)
     norms = np.sqrt(np.diagonal(inner))
     products = np.outer(norms, norms)
-    angles = np.divide(inner, products, out=np.zeros_like(inner), where=products > 0)
-    rounded: list[list[float]] = np.round(angles, 6).tolist()
-    return rounded
+    angles: NDArray[np.float64] = np.zeros_like(inner)
+    np.divide(inner, products, out=angles, where=products > 0)
+    return angles
 
 
 def change_norm(before: ServerState, after: ServerState) -> float:

@@ -74,6 +74,7 @@ WRONG = [
     (["--server.strategy", "scaffold"], "local.optimizer='adamw': .*set local.optimizer to sgd"),
     (["--server.strategy", "fednova"], "local.optimizer='adamw': .*'fednova' is defined for plain"),
     (["--server.strategy", "feddyn"], "server.weighting='examples': .*set it to uniform"),
+    (["--config", "scaffold", "--local.precision", "fp16"], "precision='fp16': .*use bf16"),
     (["--config", "feddyn", "--local.mu", "1"], "local.mu=1.0: .*set local.mu to 0"),
     (["--config", "feddyn", "--server.lr", "2"], "server.lr=2.0: .*has no learning rate"),
     (["--config", "scaffold", "--server.sampling", "weighted"], "server.sampling='weighted'"),

@@ -24,6 +24,7 @@ from llmagentos.report import (
     write_report,
 )
 from llmagentos.report.agent_lines import AgentCourses, draw_agents
+from llmagentos.report.agreement import agreement_of
 from llmagentos.report.quantities import (
     count,
     duration,
@@ -34,6 +35,7 @@ from llmagentos.report.quantities import (
     size,
 )
 from llmagentos.report.result import changes, overall, reading, rivals
+from llmagentos.round_report import MOST_PAIRED, agreement
 
 FOUR = ["neoplasms", "mental", "circulatory", "pregnancy"]
 HOSTILE = [
@@ -166,6 +168,35 @@ def test_report_is_one_sound_file_with_its_pictures(tmp_path):
         "settings.yaml",
         "summary.json",
     ]
+
+
+def test_a_crowd_s_agreement_is_drawn_by_agent_and_round(tmp_path):
+    agents = [f"agent-{k}" for k in range(MOST_PAIRED + 6)]
+    records = [record(number, agents) for number in (1, 2, 3)]
+    for line, there in zip(records, (agents, agents[1:], agents[2:]), strict=True):
+        angles = np.where(np.eye(len(there)), 1.0, 0.25)
+        angles[0, 1] = angles[1, 0] = -0.75
+        line["cosines"] = agreement(there, angles)
+    rounds = [agreement_of(line) for line in records]
+    assert [found.lowest for found in rounds] == [-0.75] * 3
+    assert [found.highest for found in rounds] == [0.25] * 3
+    pairs = len(agents) * (len(agents) - 1) / 2
+    assert rounds[0].mean == pytest.approx(0.25 - 1 / pairs, abs=1e-6)
+    text = report_of(tmp_path, records)
+    assert assert_sound(text).tags.count("svg") == 6 + 2  # courses, cosines, and no small maps
+    assert f"{len(agents)} agents" in text
+    small = record(1, FOUR)
+    few = [agreement_of(line) for line in (small, {**records[0], "cosines": None})]
+    assert [found.mean for found in few[:1]] == [0.25]
+    assert not few[1].known
+
+
+def test_what_a_report_keeps_of_a_crowd_does_not_grow_with_its_square():
+    def kept(agents):
+        names = [f"agent-{k}" for k in range(agents)]
+        return len(json.dumps(agreement(names, np.full((agents, agents), 1 / 3))))
+
+    assert kept(1000) < 5 * kept(250)
 
 
 def test_same_records_give_the_same_bytes(tmp_path):

@@ -3,14 +3,14 @@
 1 is the same direction, 0 unrelated, below 0 against each other.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from llmagentos.report.agreement import Agreement, Matrix, agreement_of, members
 from llmagentos.report.drawing import (
     CARD,
     INK,
@@ -31,7 +31,7 @@ MOST_NUMBERS = 10
 MOST_SMALL_NUMBERS = 5
 """The same in a small map."""
 MOST_NAMES = 24
-"""Agents that are named along the axes."""
+"""Agents that a small map has room for."""
 MOST_MULTIPLES = 6
 """Rounds that get a small map each."""
 
@@ -39,51 +39,62 @@ _ALIKE, _AGAINST = (0.0, 0.447, 0.698), (0.835, 0.369, 0.0)
 _DENSEST = 0.7
 """Opacity at the end of the scale, so that the page's own ink stays readable on it."""
 
-Matrix = NDArray[np.float64]
-
 
 def draw_cosines(run: RunRecords) -> list[Chart]:
-    """The last round's map; with two rounds or more also the course of the mean over pairs."""
-    with_pairs = [record for record in run.rounds if np.isfinite(_matrix(record)).any()]
-    if not with_pairs:
+    """The last round's map; with two rounds or more also the course of the mean over pairs.
+
+    Where the last round had too many agents for their pairs, the map is of agents and rounds.
+    """
+    rounds = [found for found in map(agreement_of, run.rounds) if found.known]
+    if not rounds:
         return []
-    last = with_pairs[-1]
-    title = f"Cosines between deltas, round {last['round']}"
-    limit = _scale([_matrix(last)])
-    note = f"The colours span \N{MINUS SIGN}{limit:g} to {limit:g}."
-    charts = [Chart(title, _draw_map(_matrix(last), last["cosines"]["names"], limit, title), note)]
-    return [*charts, _draw_mean(with_pairs)] if len(with_pairs) > 1 else charts
+    pairs = rounds[-1].matrix
+    names = members(rounds, run.roster)
+    chart = _draw_crowd(rounds, names) if pairs is None else _draw_pairs(rounds[-1], pairs)
+    return [chart, _draw_mean(rounds)] if len(rounds) > 1 else [chart]
 
 
 def draw_multiples(run: RunRecords) -> list[Chart]:
-    """A small map a round, all on one scale and in one order, while rounds are few."""
-    cosines = [record.get("cosines") or {"names": [], "matrix": []} for record in run.rounds]
-    names = list(dict.fromkeys(name for pairs in cosines for name in pairs["names"]))
-    if len(names) < 2 or not 1 < len(run.rounds) <= MOST_MULTIPLES:
+    """A small map a round, all on one scale and in one order, while rounds and agents are few."""
+    rounds = list(map(agreement_of, run.rounds))
+    names = members(rounds, run.roster)
+    if not (1 < len(names) <= MOST_NAMES and 1 < len(rounds) <= MOST_MULTIPLES):
         return []
-    matrices = [_spread(record, names) for record in run.rounds]
+    matrices = [found.among(names) for found in rounds]
     limit = _scale(matrices)
-    titles = [f"Round {record['round']}" for record in run.rounds]
+    titles = [f"Round {found.round}" for found in rounds]
     return [
         Chart(title, _draw_map(matrix, None, limit, title))
         for title, matrix in zip(titles, matrices, strict=True)
     ]
 
 
-def _spread(record: Mapping[str, Any], names: list[str]) -> Matrix:
-    """The round's cosines among the agents of all rounds; NaN for those that took no part."""
-    there = [names.index(name) for name in (record.get("cosines") or {}).get("names", [])]
-    matrix = np.full((len(names), len(names)), np.nan)
-    matrix[np.ix_(there, there)] = _matrix(record)
-    return matrix
+def _draw_pairs(found: Agreement, pairs: Matrix) -> Chart:
+    """The cosine of every two agents."""
+    limit, title = _scale([pairs]), f"Cosines between deltas, round {found.round}"
+    return Chart(title, _draw_map(pairs, found.names, limit, title), _span_note(limit))
 
 
-def _matrix(record: Mapping[str, Any]) -> Matrix:
-    """``(n, n)``; NaN on the diagonal, which is always 1, and where a cosine is null."""
-    rows = (record.get("cosines") or {}).get("matrix", [])
-    matrix = np.array(rows, np.float64).reshape(len(rows), len(rows))
-    np.fill_diagonal(matrix, np.nan)
-    return matrix
+def _draw_crowd(rounds: list[Agreement], names: list[str]) -> Chart:
+    """Every agent's mean cosine with the others by round."""
+    numbers = np.arange(rounds[0].round, rounds[-1].round + 1)
+    rows, title = {name: row for row, name in enumerate(names)}, "Cosine with the other agents"
+    means = np.full((len(names), len(numbers)), np.nan)
+    for found in rounds:
+        means[[rows[name] for name in found.names], found.round - numbers[0]] = found.means
+    limit = _scale([means])
+    with mpl.rc_context({**STYLE, "axes.grid": False, "axes.spines.bottom": False}):
+        figure, axes = canvas(height=3.9)
+        edges = (numbers[0] - 0.5, numbers[-1] + 0.5, len(names) - 0.5, -0.5)
+        axes.imshow(_shades(means, limit), interpolation="none", aspect="auto", extent=edges)
+        round_axis(axes, numbers, f"{len(names)} agents")
+        axes.set_yticks([])
+        note = f"The mean over the others; blank where an update did not count. {_span_note(limit)}"
+        return Chart(title, to_svg(figure, title), note)
+
+
+def _span_note(limit: float) -> str:
+    return f"The colours span \N{MINUS SIGN}{limit:g} to {limit:g}."
 
 
 def _scale(matrices: list[Matrix]) -> float:
@@ -92,17 +103,16 @@ def _scale(matrices: list[Matrix]) -> float:
     return max(0.25, float(np.ceil(4 * min(largest, 1.0)) / 4))
 
 
-def _draw_map(matrix: Matrix, names: list[str] | None, limit: float, title: str) -> str:
+def _draw_map(matrix: Matrix, names: Sequence[str] | None, limit: float, title: str) -> str:
     """Cells in blue where deltas agree and in orange where they oppose; named unless small."""
     side = 2.0 if names is None else 4.3
     with mpl.rc_context({**STYLE, "axes.grid": False, "axes.spines.bottom": False}):
         figure, axes = canvas(side, side if names is None else 3.9)
         axes.imshow(_shades(matrix, limit), interpolation="none")
-        if len(matrix) <= MOST_NAMES:
-            gap = 2 if len(matrix) <= MOST_NUMBERS else 1
-            edges = np.arange(0.5, len(matrix) - 1)
-            axes.hlines(edges, -0.5, len(matrix) - 0.5, color=CARD, linewidth=gap)
-            axes.vlines(edges, -0.5, len(matrix) - 0.5, color=CARD, linewidth=gap)
+        gap = 2 if len(matrix) <= MOST_NUMBERS else 1
+        edges = np.arange(0.5, len(matrix) - 1)
+        axes.hlines(edges, -0.5, len(matrix) - 0.5, color=CARD, linewidth=gap)
+        axes.vlines(edges, -0.5, len(matrix) - 0.5, color=CARD, linewidth=gap)
         if len(matrix) <= (MOST_NUMBERS if names else MOST_SMALL_NUMBERS):
             _write_numbers(axes, matrix)
         _name_axes(axes, names or [])
@@ -122,11 +132,10 @@ def _write_numbers(axes: Axes, matrix: Matrix) -> None:
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=INK)
 
 
-def _name_axes(axes: Axes, names: list[str]) -> None:
-    if not names or len(names) > MOST_NAMES:
+def _name_axes(axes: Axes, names: Sequence[str]) -> None:
+    if not names:
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.set_xlabel(f"{len(names)} agents, in the order of the roster" if names else "")
         return
     labels = [label(name, 14) for name in names]
     few = len(names) <= MOST_NUMBERS
@@ -136,19 +145,16 @@ def _name_axes(axes: Axes, names: list[str]) -> None:
     axes.tick_params(length=0)
 
 
-def _draw_mean(records: list[Mapping[str, Any]]) -> Chart:
+def _draw_mean(rounds: list[Agreement]) -> Chart:
     """The mean cosine over pairs by round, in the span from the lowest pair to the highest."""
-    matrices, title = [_matrix(record) for record in records], "Cosine of the average pair"
-    rounds = np.array([record["round"] for record in records])
-    low, middle, high = (
-        np.array([pick(matrix) for matrix in matrices])
-        for pick in (np.nanmin, np.nanmean, np.nanmax)
-    )
+    numbers, title = np.array([found.round for found in rounds]), "Cosine of the average pair"
+    low, high = [found.lowest for found in rounds], [found.highest for found in rounds]
     with mpl.rc_context(STYLE):
         figure, axes = canvas(height=3.7)
-        axes.fill_between(rounds, low, high, color=SERIES[0], alpha=0.18, linewidth=0)
+        axes.fill_between(numbers, low, high, color=SERIES[0], alpha=0.18, linewidth=0)
         axes.axhline(0, color=INK, linewidth=0.8)
-        line(axes, rounds, middle, color=SERIES[0], marker="o")
-        round_axis(axes, rounds, "cosine")
+        means = np.array([found.mean for found in rounds])
+        line(axes, numbers, means, color=SERIES[0], marker="o")
+        round_axis(axes, numbers, "cosine")
         note = "The band spans all pairs."
         return Chart(title, to_svg(figure, title), note, (sign("mean over pairs", 0),))

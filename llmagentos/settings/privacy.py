@@ -12,7 +12,8 @@ class PrivacySettings:
 
     clip: float | None = None
     """Largest norm of the change that leaves an agent, to which a longer one is shortened; as long
-    as it is unless given."""
+    as it is unless given. A lossy codec rounds afterwards, within its bounds (docs/codecs.md): bf16
+    may make it 0.4 % longer."""
     noise: float = 0.0
     """Standard deviation of the Gaussian noise that each agent adds to every value, in units of
     ``clip``. It comes from a secret of the agent, so runs of the same seed differ."""

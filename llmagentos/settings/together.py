@@ -29,6 +29,11 @@ def check_strategy(server: ServerSettings, local: LocalSettings) -> None:
             f"server.strategy={name!r} is defined for plain descent; set local.optimizer to sgd"
         )
         require(local.optimizer == "sgd", "local.optimizer", local.optimizer, remedy)
+        remedy = (
+            f"server.strategy={name!r} counts every step, and fp16 leaves out those that overflow; "
+            "use bf16"
+        )
+        require(local.precision != "fp16", "local.precision", local.precision, remedy)
     if name == "fednova":
         remedy = f"needs mu * local.lr={local.lr} below 2, where a pull still ends; lower either"
         require(local.mu * local.lr < 2, "local.mu", local.mu, remedy)
