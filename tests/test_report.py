@@ -453,7 +453,10 @@ def test_words_from_outside_are_shown_on_a_terminal_and_not_obeyed():
         == "a\N{REPLACEMENT CHARACTER}[31m\N{REPLACEMENT CHARACTER} b c d\ne"
     )
     assert label("north\n  east") == "north east"
-    assert label("x" * 30) == "x" * 23 + "…"
+    assert label("x" * 24) == "x" * 24
+    wards = [label(f"hospital-of-the-holy-ghost-{ward}") for ward in ("north", "south")]
+    assert wards == ["hospital-of-the…st-north", "hospital-of-the…st-south"]
+    assert label(wards[0], 24) == wards[0]
 
 
 def test_tables_do_without_the_drawing_library():

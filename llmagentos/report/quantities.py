@@ -1,6 +1,7 @@
 """Numbers and untrusted words in the form that a person reads."""
 
 import math
+import sys
 from collections.abc import Iterable
 
 Number = float | None
@@ -26,8 +27,15 @@ def _printable(character: str) -> str:
 
 
 def label(name: object, limit: int = 24) -> str:
-    """A name on one line of at most ``limit`` characters."""
-    return printable(" ".join(str(name).split()), limit)
+    """A name on one line of at most ``limit`` characters.
+
+    A longer one lacks its middle: agents' names often begin alike, and differ at their ends.
+    """
+    shown = " ".join(printable(name, limit=sys.maxsize).split())
+    if len(shown) <= limit:
+        return shown
+    end = limit // 3
+    return f"{shown[: limit - 1 - end]}…{shown[-end:]}"
 
 
 def known(values: Iterable[Number]) -> list[float]:
