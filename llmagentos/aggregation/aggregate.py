@@ -10,24 +10,9 @@ from llmagentos.aggregation.merge import Merge
 from llmagentos.aggregation.methods import METHODS, Method
 from llmagentos.aggregation.rules import Rule, fedex, lora_fair
 from llmagentos.errors import SettingError
-from llmagentos.settings import RunSettings
+from llmagentos.settings import SERVER_SIDE, RunSettings
 from llmagentos.settings.checks import require
 from llmagentos.strategies import Strategy
-
-SIMPLE = (
-    "fedavg",
-    "fedavgm",
-    "fedadam",
-    "fedyogi",
-    "fedadagrad",
-    "median",
-    "trimmed_mean",
-    "krum",
-    "multi_krum",
-    "norm_clipping",
-)
-"""Server strategies that take a part of the adapter as they take the whole: rounds are common, and
-agents keep nothing of them."""
 
 
 def aggregated(strategy: Strategy, settings: RunSettings) -> Strategy:
@@ -66,8 +51,8 @@ def check_aggregation(settings: RunSettings) -> None:
             f"{name!r} makes the next factors itself, so it takes no server optimizer; use fedavg "
             f"with lr 1, or aggregation {_listed(lambda m: m.rule is None)}"
         )
-    plain = name == "naive" or server.strategy in SIMPLE
-    remedy = f"aggregation {name!r} goes with {', '.join(SIMPLE)}"
+    plain = name == "naive" or server.strategy in SERVER_SIDE
+    remedy = f"aggregation {name!r} goes with {', '.join(SERVER_SIDE)}"
     require(plain, "server.strategy", server.strategy, remedy)
     remedy = f"aggregation {name!r} needs one rank for all; use {_listed(lambda m: m.ranks)}"
     require(not settings.lora.ranks or method.ranks, "lora.ranks", settings.lora.ranks, remedy)

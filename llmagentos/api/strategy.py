@@ -4,23 +4,19 @@ from dataclasses import replace
 from difflib import get_close_matches
 from math import inf
 from numbers import Real
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmagentos.adapter import Adapter
 from llmagentos.errors import SettingError
-from llmagentos.settings import ServerSettings
+from llmagentos.settings import OF_AGENTS, SERVER_SIDE, ServerSettings
 from llmagentos.settings.checks import require
 from llmagentos.settings.together import OF_WAITING
 from llmagentos.state import ServerState
 from llmagentos.strategies import Step, Strategy, fedavg, strategy_of
 
-OF_AGENTS = ("fednova", "scaffold", "feddyn", "fedbuff", "fedasync")
-"""Strategies that ask more of agents than to train in rounds, as clients do."""
-NAMES = get_args(get_type_hints(ServerSettings)["strategy"])
-SERVER_SIDE = sorted(set(NAMES) - set(OF_AGENTS))
 KNOWN = (*SERVER_SIDE, "fedprox")
 FEDPROX_MU = 0.01
 """FedProx's mu where it is not given."""

@@ -10,10 +10,12 @@ from llmagentos.settings.model import LoraSettings, ModelSettings
 from llmagentos.settings.personal import PersonalSettings, asked_personal
 from llmagentos.settings.privacy import PrivacySettings
 from llmagentos.settings.run import RunSettings
-from llmagentos.settings.server import ServerSettings
+from llmagentos.settings.server import OF_AGENTS, SERVER_SIDE, ServerSettings
 from llmagentos.settings.terms import RowSettings, Terms
 
 __all__ = [
+    "OF_AGENTS",
+    "SERVER_SIDE",
     "CodecSettings",
     "CohortSettings",
     "CorpusSettings",

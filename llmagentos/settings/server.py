@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from math import inf
-from typing import Literal
+from typing import Literal, get_args
 
 from llmagentos.settings.checks import require
 
@@ -23,6 +23,10 @@ StrategyName = Literal[
     "multi_krum",
     "norm_clipping",
 ]
+OF_AGENTS = ("fednova", "scaffold", "feddyn", "fedbuff", "fedasync")
+"""Strategies that ask more of agents than to train in common rounds."""
+SERVER_SIDE = tuple(name for name in get_args(StrategyName) if name not in OF_AGENTS)
+"""The others, which take a part of the adapter as they take the whole."""
 
 
 @dataclass(frozen=True)
