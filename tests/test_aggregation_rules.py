@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
-from llmagentos.aggregation.factors import Factors, difference, norm, singular_values, summed
+from llmagentos.aggregation.factors import Factors, decomposed, difference, norm, summed
 from llmagentos.aggregation.methods import METHODS
 from llmagentos.aggregation.rules import averaged, hetlora_shares, lora_fair
 
@@ -92,7 +92,7 @@ def test_flexlora_is_off_by_the_singular_values_beyond_its_rank(weights, seed, r
     local = [drawn([seed, k], rank=1 + (seed + k) % 5, scale=1 + k) for k in range(len(weights))]
     ideal = summed(local, shares)
     pair = METHODS["flexlora"].rule(local, shares, rank).pair
-    beyond = np.linalg.norm(singular_values(ideal)[rank:])
+    beyond = np.linalg.norm(decomposed(ideal)[1][rank:])
     assert pair.rank == rank
     assert norm(difference(ideal, pair)) == pytest.approx(beyond, abs=1e-10 * norm(ideal))
 

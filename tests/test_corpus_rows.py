@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from llmagentos.corpus import Example, heterogeneity, prompt_ids, prompt_text, tokenize_silos
+from llmagentos.corpus import Example, heterogeneity, prompt_ids, tokenize_silos
 from llmagentos.corpus.heterogeneity import jensen_shannon
 from llmagentos.corpus.rows import pack, to_row
 from llmagentos.corpus.silos import split
@@ -181,10 +181,12 @@ def test_a_training_row_begins_with_what_generate_is_given(tokenizer, example, p
 
 
 def test_a_prompt_of_a_user_reads_as_in_training():
-    asked = prompt_text(PAIR.prompt, CHATTY, _settings())
-    assert asked == prompt_text(PAIR, CHATTY, _settings())
-    assert asked.endswith("How is the lung?<|im_end|>\n<|im_start|>assistant\n")
-    assert prompt_text(TEXT, CHATTY, _settings()) == "The bank lends money"
+    def read(example):
+        return CHATTY.decode(prompt_ids(example, CHATTY, _settings()))
+
+    assert read(PAIR.prompt) == read(PAIR)
+    assert read(PAIR).endswith("How is the lung?<|im_end|>\n<|im_start|>assistant\n")
+    assert read(TEXT) == "The bank lends money"
 
 
 def test_a_model_that_opens_texts_gets_its_opening_once():

@@ -40,6 +40,9 @@ def quick_ones(_roster: object, _rng: np.random.Generator) -> list[str]:
     return QUICK
 
 
+OF_QUICK = replace(fedavg(), sample=quick_ones)
+
+
 def test_a_round_is_as_fast_as_the_agents_that_it_waits_for(tmp_path):
     reports = list(run(paced(tmp_path, rounds=2)))
     assert [report.seconds for report in reports] == [4.0, 4.0]
@@ -54,7 +57,7 @@ def test_who_was_spared_leaves_no_trace_when_the_answer_comes(tmp_path, caplog):
         late = paced(tmp_path / "late", rounds=4)
         list(run(late))
     assert "fit of agent 'west', round 1: late or again; dropped" in caplog.text
-    absent = paced(tmp_path / "absent", rounds=4, strategy=fedavg(sample=quick_ones), spare=0.0)
+    absent = paced(tmp_path / "absent", rounds=4, strategy=OF_QUICK, spare=0.0)
     list(run(absent))
     assert late.journal.state().vectors() == absent.journal.state().vectors()
 
@@ -90,7 +93,7 @@ def test_a_killed_round_closes_with_whom_it_had_waited_for(tmp_path, point):
 
 
 def test_a_round_that_was_decided_closes_without_whom_a_resume_asks_besides(tmp_path):
-    first = paced(tmp_path, rounds=1, strategy=fedavg(sample=quick_ones), spare=0.0)
+    first = paced(tmp_path, rounds=1, strategy=OF_QUICK, spare=0.0)
     interrupt(first)
     (report,) = run(replace(first, strategy=fedavg()))
     assert sorted(report.weights) == QUICK

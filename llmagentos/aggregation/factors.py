@@ -98,11 +98,6 @@ def decomposed(product: Factors) -> tuple[Matrix, Matrix, Matrix]:
     return u * signs, values, vt * signs[:, None]
 
 
-def singular_values(product: Factors) -> Matrix:
-    """Singular values of a product, the largest first."""
-    return np.asarray(np.linalg.svd(core(product), compute_uv=False), np.float64)
-
-
 def rescaled(product: Factors, scale: float) -> Factors:
     """The same product written with another scale."""
     return Factors(product.a, product.b * (product.scale / scale), scale)

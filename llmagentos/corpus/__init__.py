@@ -4,7 +4,6 @@ from llmagentos.corpus.example import Example, Row, Silo
 from llmagentos.corpus.heterogeneity import heterogeneity
 from llmagentos.corpus.rows import prompt_ids
 from llmagentos.corpus.silos import read_silos, tokenize_silos
-from llmagentos.corpus.template import prompt_text
 
 __all__ = [
     "Example",
@@ -12,7 +11,6 @@ __all__ = [
     "Silo",
     "heterogeneity",
     "prompt_ids",
-    "prompt_text",
     "read_silos",
     "tokenize_silos",
 ]

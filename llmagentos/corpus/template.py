@@ -19,14 +19,6 @@ class Part(NamedTuple):
     learn: bool
 
 
-def prompt_text(
-    example: Example | str, tokenizer: "PreTrainedTokenizerBase", settings: CorpusSettings
-) -> str:
-    """What the model is given to answer, to be read; ``prompt_ids`` is the same in tokens."""
-    example = example if isinstance(example, Example) else Example(example, "")
-    return "".join(part.text for part in prompt_parts(example, tokenizer, settings))
-
-
 def prompt_parts(
     example: Example, tokenizer: "PreTrainedTokenizerBase", settings: CorpusSettings
 ) -> list[Part]:

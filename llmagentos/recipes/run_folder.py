@@ -30,7 +30,6 @@ class RunFolder:
         self.engine = path / "engine"
         self.adapter = path / "adapter"
         self.best = path / "best"
-        self.report = path / "report.html"
         self.log = path / "log.jsonl"
 
     @property

@@ -13,13 +13,13 @@ from llmagentos.strategies.step import Step, Strategy
 Sample = Callable[[Roster, np.random.Generator], list[str]]
 
 
-def fedavg(lr: float = 1.0, sample: Sample | None = None) -> Strategy:
+def fedavg(lr: float = 1.0) -> Strategy:
     """The global adapter moves by ``lr`` times the weighted mean of the agents' changes."""
 
     def advance(state: ServerState, step: Step) -> ServerState:
         return state.advanced(step.moved(state.adapter.vector, lr))
 
-    return Strategy(sample or draw(), send_adapter, as_weighted, advance)
+    return Strategy(draw(), send_adapter, as_weighted, advance)
 
 
 def send_adapter(state: ServerState, agent: str) -> dict[str, Vector]:  # noqa: ARG001
