@@ -10,7 +10,7 @@ import numpy as np
 from llmagentos import kernels
 from llmagentos.codecs import Row, asked_codec, codec_of, in_place, read_all
 from llmagentos.errors import Refused
-from llmagentos.messages import Failure, Task, Update
+from llmagentos.messages import ADDRESS, Failure, Task, Update
 from llmagentos.rates import asked_step_weight
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def admit(answer: Update | Failure, task: Task, heaviest: float = inf) -> float:
     ``heaviest`` is the most that the agent may weigh, as it declared when it joined.
     Raises ``Refused`` with the reason when anything is off; other updates are not touched by it.
     """
-    for name in ("run", "round", "kind", "agent"):
+    for name in ADDRESS:
         said, asked = getattr(answer, name), getattr(task, name)
         if said != asked:
             raise Refused(f"it answers {name} {said!r}, asked was {asked!r}")

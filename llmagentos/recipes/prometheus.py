@@ -1,7 +1,7 @@
 """The numbers of a run where Prometheus can read them."""
 
-import importlib.util
 import socket
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 from llmagentos.errors import SettingError
 from llmagentos.report.records import read_run
+from llmagentos.settings.checks import require_package
 
 Record = Mapping[str, Any]
 
@@ -31,10 +32,7 @@ def check_prometheus(address: str | None) -> None:
     """Raise ``SettingError`` where the address cannot be served from."""
     if address is None:
         return
-    if importlib.util.find_spec("prometheus_client") is None:
-        raise SettingError(
-            f"prometheus={address!r}: not installed; run pip install 'llmagentos[prometheus]'"
-        )
+    require_package("prometheus_client", "prometheus", address, "prometheus")
     host, port = _split(address)
     with _named(address), socket.create_server((host, port)):
         pass
@@ -110,14 +108,7 @@ class RunCollector:
         refused = CounterMetricFamily(
             "llmagentos_refused", "Updates that were refused.", labels=["agent"]
         )
-        for agent, count in _refusals(rounds).items():
+        refusals = Counter(agent for record in rounds for agent in record.get("refused") or {})
+        for agent, count in refusals.items():
             refused.add_metric([agent], count)
         yield refused
-
-
-def _refusals(rounds: Iterable[Record]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for record in rounds:
-        for agent in record.get("refused") or {}:
-            counts[agent] = counts.get(agent, 0) + 1
-    return counts

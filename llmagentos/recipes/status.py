@@ -69,12 +69,10 @@ def _parser() -> ArgumentParser:
 def named_run(name: str | None, out: Path) -> RunFolder:
     """The run of that name or folder; the last one begun for None."""
     if name is None:
-        begun = [path for path in out.glob("*") if RunFolder(path).begun]
+        begun = [run for run in map(RunFolder, out.glob("*")) if run.begun]
         if not begun:
             raise SettingError(f"--out={str(out)!r}: holds no run; name the folder of one")
-        return RunFolder(
-            max(begun, key=lambda path: path.joinpath("settings.yaml").stat().st_mtime)
-        )
+        return max(begun, key=lambda run: run.settings.stat().st_mtime)
     found = next((path for path in (Path(name), out / name) if RunFolder(path).begun), None)
     if found is None:
         there = Path(name) if Path(name).is_dir() else out
