@@ -1,9 +1,7 @@
 """Agents in processes of their own on the coordinator's machines, to try things out with."""
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 from llmagentos.agent import AgentJournal, Desk, Limits, Party
 from llmagentos.agent.desk import largest_task
@@ -11,14 +9,13 @@ from llmagentos.corpus import read_silos
 from llmagentos.engines import with_memory
 from llmagentos.engines.carrier import Answer
 from llmagentos.identity import key_of, name_of, new_key, read_key, write_key
+from llmagentos.lm.trainer import untracked
 from llmagentos.memory import folder_name
 from llmagentos.recipes.session import open_session
 from llmagentos.settings import RunSettings
 
 LIMITLESS = Limits(rounds=2**31, steps=2**31, epochs=float("inf"), examples=1, rows=1, held_out=1)
 """Agents whose settings are the coordinator's own agree to what it asks."""
-
-Step = TypeVar("Step")
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class Resident:
     def __call__(self, agent: str) -> Answer:
         """The agent's desk, which holds its journal as long as the process lives."""
         everyone = read_silos(self.settings.corpus, self.settings.seed)
-        session = open_session(self.settings, {agent: everyone[agent]}, without_a_bar)
+        session = open_session(self.settings, {agent: everyone[agent]}, untracked)
         home = home_of(self.folder, agent)
         journal = AgentJournal(home / "journal")
         own, coordinator = read_key(home / "agent.key"), key_of(self.coordinator)
@@ -61,8 +58,3 @@ def public_key(path: Path) -> str:
     if not path.exists():
         write_key(path, new_key())
     return name_of(read_key(path))
-
-
-def without_a_bar(steps: Iterable[Step], what: str) -> Iterator[Step]:  # noqa: ARG001
-    """The steps; nobody watches them."""
-    yield from steps
