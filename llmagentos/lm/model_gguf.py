@@ -1,6 +1,5 @@
 """A GGUF file becomes a folder that loads in a second, once, in the cache."""
 
-import hashlib
 import shutil
 import sys
 from collections.abc import Callable
@@ -15,12 +14,6 @@ from llmagentos.errors import DiskFull, ModelError
 from llmagentos.folders import whole_folder
 from llmagentos.lm.quiet import quiet
 from llmagentos.packages import CACHE_VARIABLE, cache_folder
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, as hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def converted(name: str, digest: str, file: Callable[[], Path]) -> Path:

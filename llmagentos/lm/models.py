@@ -1,6 +1,5 @@
 """The frozen base model that every agent shares."""
 
-import hashlib
 import os
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from transformers import (
 )
 
 from llmagentos.errors import ModelError, SettingError
+from llmagentos.lm.hashing import weights_hash
 from llmagentos.lm.model_sources import CHOICES, locate
 from llmagentos.lm.model_tiny import tiny_model, tiny_tokenizer
 from llmagentos.lm.quantized import check_quantize, check_whole, quantize
@@ -69,19 +69,8 @@ def load_base(settings: ModelSettings, seed: int) -> Base:
 
 
 def base_hash(model: PreTrainedModel) -> str:
-    """SHA-256 over sorted names, types, shapes and bytes of the weights, as hex digits.
-
-    The same on every device; tied weights count once, under the name that sorts first.
-    To be taken before adapters are attached.
-    """
-    digest, seen = hashlib.sha256(), set()
-    for name, tensor in sorted(model.state_dict(keep_vars=True).items()):
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
-            digest.update(memoryview(flat.cpu().numpy()))
-    return digest.hexdigest()
+    """``weights_hash`` of all that a model holds; to be taken before adapters are attached."""
+    return weights_hash(model.state_dict(keep_vars=True))
 
 
 def choose_device(settings: ModelSettings) -> torch.device:
