@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from llmagentos.lm.cohort import CohortTrainer, groups
-from llmagentos.lm.lora import layout_of
+from llmagentos.lm.lora import layout_of, lora_layers
 from llmagentos.lm.precision import accelerator_for
-from llmagentos.lm.stacked import StackedAdapter, lora_layers
+from llmagentos.lm.stacked import StackedAdapter
 from llmagentos.lm.trainer import LoraTrainer
 from llmagentos.messages import Task, Update
 from tests.lm_world import CPU, evaluate_task, fit_task, silo, start_of, tiny_peft

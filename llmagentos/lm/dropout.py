@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 import torch
 from peft import PeftModel
-from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from llmagentos.corpus import Row
-from llmagentos.lm.lora import ADAPTER
+from llmagentos.lm.lora import ADAPTER, lora_layers
 from llmagentos.seeds import seed_of
 
 
@@ -27,8 +26,7 @@ class Draws:
 
     def __init__(self, model: PeftModel) -> None:
         self.shares: Sequence[Share] = ()
-        layers = [(n, p) for n, p in model.named_modules() if isinstance(p, LoraLayer)]
-        for name, layer in layers:
+        for name, layer in lora_layers(model).items():
             ordinary = layer.lora_dropout[ADAPTER]
             if isinstance(ordinary, nn.Dropout):
                 layer.lora_dropout[ADAPTER] = SeededDropout(name, ordinary.p, self)

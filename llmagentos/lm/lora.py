@@ -164,8 +164,12 @@ def _published(name: str) -> str:
     return plain.removesuffix(f".{ADAPTER}")
 
 
+def lora_layers(model: PeftModel) -> dict[str, LoraLayer]:
+    """Every layer with a pair of factors, by the name that its factors begin with."""
+    return {name: part for name, part in model.named_modules() if isinstance(part, LoraLayer)}
+
+
 def _pairs(model: PeftModel) -> list[LoraPair]:
-    layers = {name: part for name, part in model.named_modules() if isinstance(part, LoraLayer)}
     return [
         LoraPair(
             a=f"{name}.lora_embedding_A" if _looks_up(layer) else f"{name}.lora_A.weight",
@@ -174,7 +178,7 @@ def _pairs(model: PeftModel) -> list[LoraPair]:
             alpha=float(layer.lora_alpha[ADAPTER]),
             scale=float(layer.scaling[ADAPTER]),
         )
-        for name, layer in sorted(layers.items())
+        for name, layer in sorted(lora_layers(model).items())
     ]
 
 

@@ -6,8 +6,8 @@ from peft import PeftModel
 from peft.tuners.lora import Linear
 from torch import nn
 
+from llmagentos.lm.lora import lora_layers
 from llmagentos.lm.quantized import quantized_kinds
-from llmagentos.lm.stacked import lora_layers
 from llmagentos.lm.trainer import LoraTrainer
 
 

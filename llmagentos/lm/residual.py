@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from llmagentos.adapter import refit
 from llmagentos.layout import Layout, Vector
-from llmagentos.lm.stacked import lora_layers
+from llmagentos.lm.lora import lora_layers
 from llmagentos.messages import Task
 
 Hook = Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]

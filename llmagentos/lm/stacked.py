@@ -10,7 +10,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
 from llmagentos.layout import Layout
-from llmagentos.lm.lora import ADAPTER
+from llmagentos.lm.lora import ADAPTER, lora_layers
 from llmagentos.lm.quantized import quantized_kinds
 
 Forward = Callable[[Tensor], Tensor]
@@ -85,8 +85,3 @@ class StackedAdapter:
             return wide.to(out.dtype).view(*x.shape[:-1], out.shape[-1])
 
         return forward
-
-
-def lora_layers(model: PeftModel) -> dict[str, LoraLayer]:
-    """Every layer with a pair of factors, by the name that its factors begin with."""
-    return {name: part for name, part in model.named_modules() if isinstance(part, LoraLayer)}
