@@ -8,10 +8,11 @@ from statistics import median
 import numpy as np
 
 from llmagentos import kernels
-from llmagentos.codecs import Row, asked_codec, codec_of, in_place, read_all
+from llmagentos.codecs import Row, codec_of, in_place, read_all
 from llmagentos.errors import Refused
 from llmagentos.messages import ADDRESS, Failure, Task, Update
 from llmagentos.rates import asked_step_weight
+from llmagentos.settings import asked_codec
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,6 @@ from dataclasses import dataclass, fields
 from typing import Any, get_args, get_type_hints
 
 from llmagentos.aggregation import METHODS, chapters, rank_of
-from llmagentos.codecs import asked_codec
-from llmagentos.engines.veiling import asked_privacy
 from llmagentos.errors import Refused
 from llmagentos.messages import KINDS, Task
 from llmagentos.settings import (
@@ -13,7 +11,9 @@ from llmagentos.settings import (
     PrivacySettings,
     RunSettings,
     ServerSettings,
+    asked_codec,
     asked_personal,
+    asked_privacy,
 )
 from llmagentos.settings.checks import require
 from llmagentos.settings.privacy import check_veil
@@ -96,7 +96,7 @@ def _check_fit(task: Task, limits: Limits, examples: int) -> None:
     _among("strategies", _asked(task, "strategy"), limits.strategies)
     _among("aggregations", _asked(task, "aggregation"), limits.aggregations)
     _check_parts(task)
-    _check_privacy(asked_privacy(task), limits)
+    _check_privacy(asked_privacy(task.settings), limits)
 
 
 def _check_parts(task: Task) -> None:

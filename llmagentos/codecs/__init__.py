@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 from llmagentos.codecs.codec import Codec, Parts
 from llmagentos.codecs.container import pack, pack_file, unpack
@@ -19,7 +18,6 @@ __all__ = [
     "CodedRow",
     "Parts",
     "Row",
-    "asked_codec",
     "codec_of",
     "encode_all",
     "in_place",
@@ -40,8 +38,3 @@ def codec_of(settings: CodecSettings) -> Codec:
         "top_k": partial(top_k, settings.top_k),
     }
     return made[settings.name]()
-
-
-def asked_codec(settings: Mapping[str, Any]) -> CodecSettings:
-    """How the settings of a task want the change coded; fp32 unless they say."""
-    return CodecSettings(**settings.get("codec", {}))

@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 
 from llmagentos import kernels
-from llmagentos.codecs import Codec, asked_codec, codec_of, encode_all, read_all
+from llmagentos.codecs import Codec, codec_of, encode_all, read_all
 from llmagentos.engines.engine import Trainer
-from llmagentos.engines.veiling import asked_privacy
 from llmagentos.engines.wrapping import fitted
 from llmagentos.layout import Vector
 from llmagentos.memory import AgentMemory, folder_name
 from llmagentos.messages import Task, Update
 from llmagentos.seeds import generator
-from llmagentos.settings import CodecSettings
+from llmagentos.settings import CodecSettings, asked_codec, asked_privacy
 
 
 class CodingTrainer:
@@ -80,7 +79,7 @@ def has_feedback(settings: CodecSettings) -> bool:
 
 def longest(update: Update, task: Task) -> float:
     """How long a change may arrive: as the task asks, or as noise has made it."""
-    clip = asked_privacy(task).clip
+    clip = asked_privacy(task.settings).clip
     return inf if clip is None else max(clip, norm_of(update.vectors["delta"]))
 
 

@@ -11,7 +11,7 @@ from llmagentos.adapter import initial_vector
 from llmagentos.aggregation import joined
 from llmagentos.layout import Vector
 from llmagentos.messages import Task
-from llmagentos.settings.personal import asked_personal
+from llmagentos.settings import asked_personal
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from llmagentos.engines.wrapping import fitted
 from llmagentos.layout import Vector
 from llmagentos.memory import AgentMemory, folder_name
 from llmagentos.messages import Task, Update
-from llmagentos.settings.personal import asked_personal
+from llmagentos.settings import asked_personal
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from llmagentos.files import make_folder, write_secret
 from llmagentos.layout import Vector
 from llmagentos.memory import folder_name
 from llmagentos.messages import Task, Update
-from llmagentos.settings import PrivacySettings
+from llmagentos.settings import asked_privacy
 from llmagentos.tasks import encode_task
 
 SECRET_BYTES = 32
@@ -42,7 +42,7 @@ class VeilingTrainer:
         return self.trainer.evaluate(task)
 
     def _veiled(self, update: Update, task: Task) -> Update:
-        asked = asked_privacy(task)
+        asked = asked_privacy(task.settings)
         if asked.clip is None:
             return update
         delta = kernels.clipped(update.vectors["delta"], asked.clip).vector
@@ -52,15 +52,10 @@ class VeilingTrainer:
         return replace(update, vectors={**update.vectors, "delta": delta})
 
 
-def asked_privacy(task: Task) -> PrivacySettings:
-    """What a task asks for."""
-    return PrivacySettings(**task.settings.get("privacy", {}))
-
-
 def checked(task: Task) -> Task:
     """The task, if all that its answer holds can be clipped; else ``Refused``."""
     beside = task.carried[1:]
-    if asked_privacy(task).clip is not None and beside:
+    if asked_privacy(task.settings).clip is not None and beside:
         raise Refused(f"privacy.clip bounds the change, not what goes beside it: {beside[0]}")
     return task
 

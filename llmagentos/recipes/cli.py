@@ -80,7 +80,12 @@ def parse(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
 
 def read_words(kind: type[Asked], parser: ArgumentParser, words: Sequence[str]) -> Asked:
     """The settings of a kind that the words ask for; further flags of the parser are left out."""
-    made = parser.instantiate(parse(parser, words))
+    return instantiated(kind, parser, parse(parser, words))
+
+
+def instantiated(kind: type[Asked], parser: ArgumentParser, asked: Namespace) -> Asked:
+    """The settings of a kind that were parsed; what else was is left out."""
+    made = parser.instantiate(asked)
     return kind(**{item.name: getattr(made, item.name) for item in fields(kind)})  # type: ignore[arg-type]
 
 

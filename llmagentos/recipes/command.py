@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser
 
 from llmagentos.errors import SettingError
-from llmagentos.recipes.cli import parse, parser_for
+from llmagentos.recipes.cli import instantiated, parse, parser_for, read_words
 from llmagentos.recipes.run_folder import RunFolder, run_folder
 from llmagentos.settings import RunSettings
 
@@ -48,7 +48,7 @@ def read_command(recipe: Recipe, words: Sequence[str]) -> Command:
     if asked.resume:
         parser.default_config_files = [glob.escape(str(folder.settings))]
         asked = parse(parser, words)
-    settings = _settings(parser, asked)
+    settings = instantiated(RunSettings, parser, asked)
     if asked.resume:
         _check_resumed(load_settings(folder.settings), settings)
     numbered = asked.name is None and not asked.resume
@@ -73,11 +73,6 @@ FLAGS = {
 }
 
 
-def _settings(parser: ArgumentParser, asked: Namespace) -> RunSettings:
-    made = parser.instantiate(asked)
-    return RunSettings(**{item.name: getattr(made, item.name) for item in fields(RunSettings)})
-
-
 def dump_settings(settings: RunSettings) -> str:
     """The settings as the YAML that ``--config`` reads."""
     return yaml.safe_dump(asdict(settings), sort_keys=False, allow_unicode=True)
@@ -86,7 +81,7 @@ def dump_settings(settings: RunSettings) -> str:
 def load_settings(path: Path) -> RunSettings:
     """The settings that ``dump_settings`` wrote."""
     parser = parser_for(RunSettings, "settings", "")
-    return _settings(parser, parse(parser, ["--config", str(path)]))
+    return read_words(RunSettings, parser, ["--config", str(path)])
 
 
 def _check_resumed(before: RunSettings, after: RunSettings) -> None:

@@ -3,12 +3,11 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from llmagentos.errors import SettingError
-from llmagentos.recipes.cli import parse, parser_for
+from llmagentos.recipes.cli import parser_for, read_words
 from llmagentos.recipes.command import flat_settings, load_settings
 from llmagentos.recipes.run_folder import RunFolder
 
@@ -40,8 +39,7 @@ def read_asked(kind: type[Asked], program: str, description: str, words: Sequenc
         parser.set_defaults(_shared(source, list(vars(parser.get_defaults().as_flat()))))
     if named.adapter is not None:
         rest.append(f"--adapter={named.adapter}")
-    made = parser.instantiate(parse(parser, rest))
-    return kind(**{item.name: getattr(made, item.name) for item in fields(kind)})  # type: ignore[arg-type]
+    return read_words(kind, parser, rest)
 
 
 def _named(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

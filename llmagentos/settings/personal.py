@@ -1,8 +1,7 @@
 """What an agent keeps of its own beside the shared adapter."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from llmagentos.settings.checks import require
 
@@ -28,8 +27,3 @@ class PersonalSettings:
     def steps_beside(self, shared: int) -> int:
         """Optimizer steps a round of an agent that takes so many for the shared adapter."""
         return 0 if self.method == "none" else self.steps or shared
-
-
-def asked_personal(settings: Mapping[str, Any]) -> PersonalSettings:
-    """What the settings of a task ask of an agent's own adapter; none unless they say."""
-    return PersonalSettings(**settings.get("personal", {}))
