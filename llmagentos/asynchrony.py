@@ -41,7 +41,7 @@ def run(parts: Federation) -> Iterator[RoundReport]:
 def flush(state: ServerState, post: Post, parts: Federation) -> tuple[ServerState, RoundReport]:
     """The next state: the first ``plan.buffer`` updates that wait are combined, and counted."""
     start, journal = parts.clock(), parts.journal
-    dismiss(post, parts)
+    dismiss_gone(post, parts)
     fill(state, post, parts)
     members = sorted(journal.answers.waiting()[: parts.plan.buffer], key=lambda a: a.update.agent)
     journal.decide(state.round, [answer.update.agent for answer in members])
@@ -120,7 +120,7 @@ def hand_out(state: ServerState, post: Post, parts: Federation) -> None:
     post.tasks |= {task.agent: task for task in fresh}
 
 
-def dismiss(post: Post, parts: Federation) -> None:
+def dismiss_gone(post: Post, parts: Federation) -> None:
     """Whoever is enrolled no more has neither a task nor an update that is still to count.
 
     The journal says why.
@@ -136,10 +136,10 @@ def dismiss(post: Post, parts: Federation) -> None:
 
 def finish(post: Post, parts: Federation) -> None:
     """Everyone who is at work has answered, or is enrolled no more."""
-    dismiss(post, parts)
+    dismiss_gone(post, parts)
     while post.tasks:
         post.receive()
-        dismiss(post, parts)
+        dismiss_gone(post, parts)
 
 
 def task_from(state: ServerState, agent: str, parts: Federation) -> Task:

@@ -46,11 +46,11 @@ from llmagentos.engines.flower.local import (
     local_node,
     local_server,
 )
-from llmagentos.engines.flower.node import Desk
+from llmagentos.engines.flower.node import Inbox
 from llmagentos.engines.flower.program import Program
 from llmagentos.engines.flower.server_relay import Relay, boxed, unboxed
 from llmagentos.engines.flower.shim import FILES, check_shim, write_shim
-from llmagentos.engines.flower.tray import FOLDER, desk_of
+from llmagentos.engines.flower.tray import FOLDER, short_name
 from llmagentos.errors import SettingError
 from tests.carried import Clerk, digest
 
@@ -255,14 +255,14 @@ def test_a_message_whose_id_is_a_path_stays_in_the_agents_folder(tmp_path, monke
     when = {"created_at": time.time(), "ttl": 600.0, "message_type": "query"}
     about = Metadata(run_id=1, message_id="./../outside", **whose, **when)
     message = Message(boxed(b"task"), metadata=about)
-    desk, replies = Desk(lambda body: body + b" done", home), []
+    inbox, replies = Inbox(lambda body: body + b" done", home), []
     answering = Thread(
         target=lambda: replies.append(client_relay.answer(message, None)), daemon=True
     )
     answering.start()
     end = time.monotonic() + 20
     while not replies and time.monotonic() < end:
-        desk.work()
+        inbox.work()
         time.sleep(0.05)
     assert [unboxed(reply.content) for reply in replies] == [b"task done"]
     assert {path.name for path in home.iterdir()} == {"tasks", "answers", "begun"}
@@ -379,7 +379,7 @@ def posting(tmp_path, monkeypatch):
     for name in ("_run_id", "_node_id", "_task_id"):  # a message is made in a run
         monkeypatch.setattr(TaskIdentity, name, 1)
     (tmp_path / "session").write_text("one")
-    nodes = {desk_of("north"): 1, desk_of("south"): 2}
+    nodes = {short_name("north"): 1, short_name("south"): 2}
     (tmp_path / "nodes.json").write_text(json.dumps(nodes))
     return carrier, Relay(Pushing(), tmp_path)
 

@@ -298,7 +298,7 @@ def test_a_comparison_trains_as_much_as_the_agents_of_the_run(tmp_path):
 
 
 def test_numbers_that_are_none_are_in_no_file(tmp_path):
-    from llmagentos.recipes.publishing import measured
+    from llmagentos.recipes.publishing import metrics_after
 
     class Hollow(Quadratic):
         def evaluate(self, task):
@@ -307,7 +307,8 @@ def test_numbers_that_are_none_are_in_no_file(tmp_path):
     parts = federation(tmp_path, trainer=Hollow(), fit={})
     parts = replace(parts, plan=replace(parts.plan, settings={"measure": {}}))
     measure("measure", parts.journal.state(), parts)
-    assert measured(parts.journal, 0) == {name: {"loss": 1.5, "tokens": 3.0} for name in ROSTER}
+    after = metrics_after(parts.journal, 0)
+    assert after == {name: {"loss": 1.5, "tokens": 3.0} for name in ROSTER}
 
 
 def test_a_run_starts_from_an_adapter_that_another_left(undisturbed, tmp_path):

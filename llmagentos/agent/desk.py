@@ -11,7 +11,7 @@ from llmagentos.codecs.container import LARGEST_HEADER_BYTES
 from llmagentos.engines import Trainer
 from llmagentos.errors import Damaged, LLMAgentOSError, Refused
 from llmagentos.identity import Header, PrivateKey, PublicKey, Sealed, name_of, open_sealed, seal
-from llmagentos.identity.envelope import LARGEST_HEADER_BYTES as LARGEST_ENVELOPE_BYTES
+from llmagentos.identity.envelope import LARGEST_ENVELOPE_BYTES
 from llmagentos.layout import Layout
 from llmagentos.messages import ADDRESS, Task, Update, check_layout, decode, encode, failure
 from llmagentos.tasks import decode_task

@@ -10,7 +10,7 @@ from llmagentos.engines.carrier import Carrier, Parcel
 from llmagentos.engines.engine import Reply
 from llmagentos.errors import Damaged, QuorumError
 from llmagentos.identity import Header, Member, PrivateKey, key_of, name_of, open_sealed, seal
-from llmagentos.identity.envelope import LARGEST_HEADER_BYTES as LARGEST_ENVELOPE_BYTES
+from llmagentos.identity.envelope import LARGEST_ENVELOPE_BYTES
 from llmagentos.messages import Roster, Task
 from llmagentos.tasks import encode_task
 

@@ -16,7 +16,7 @@ from llmagentos.fields import fits, sane
 from llmagentos.identity.keys import PrivateKey, PublicKey, is_signed, name_of
 
 MAGIC = b"llmaos-1"
-LARGEST_HEADER_BYTES = 1 << 16
+LARGEST_ENVELOPE_BYTES = 1 << 16
 SIGNATURE_BYTES = 64
 
 
@@ -87,7 +87,7 @@ def _parts(view: memoryview) -> tuple[bytes, bytes, memoryview]:
         raise Damaged(f"not an envelope: {bytes(view[:120])!r}")
     length = int.from_bytes(view[len(MAGIC) : start], "little")
     end = start + length + SIGNATURE_BYTES
-    if length > LARGEST_HEADER_BYTES or end > len(view):
+    if length > LARGEST_ENVELOPE_BYTES or end > len(view):
         raise Damaged(f"an envelope of {len(view)} bytes cannot have a header of {length}")
     return bytes(view[start : start + length]), bytes(view[start + length : end]), view[end:]
 

@@ -8,7 +8,7 @@ from llmagentos.federation import Federation, task_for
 from llmagentos.memory import folder_name
 from llmagentos.messages import Task
 from llmagentos.recipes.own_folders import OWN, SHARED, Published, adapters_of, write_own
-from llmagentos.recipes.publishing import measured
+from llmagentos.recipes.publishing import metrics_after
 from llmagentos.recipes.run_folder import RunFolder
 from llmagentos.recipes.session import Session
 
@@ -49,7 +49,7 @@ def own_losses(
         tasks = (own_task(agent, parts, session, folder) for agent in session.roster)
         return {task.agent: _everywhere(task, session, trainer) for task in tasks}
     journal = parts.journal
-    found = measured(journal, journal.state().round - 1).items()
+    found = metrics_after(journal, journal.state().round - 1).items()
     return {a: {a: m["personal_loss"]} for a, m in found if "personal_loss" in m}
 
 

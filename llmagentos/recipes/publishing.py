@@ -45,14 +45,14 @@ def card_facts(place: Path, journal: Journal, session: Session) -> dict[str, Any
     """What the model card tells; losses before only where those after are of the same rows."""
     reports = journal.reports()
     last = {agent: {"loss": loss} for agent, loss in reports[-1]["agents"].items()}
-    after = measured(journal, len(reports))
+    after = metrics_after(journal, len(reports))
     return {
         "name": place.parent.name,
         "base": session.settings.model.source,
         "folder": str(place),
         "rounds": len(reports),
         "silos": silos_of(session, reports),
-        "before": measured(journal, 0) if after else {},
+        "before": metrics_after(journal, 0) if after else {},
         "after": after or last,
         "settings": asdict(session.settings),
     }
@@ -66,7 +66,7 @@ def silos_of(session: Session, reports: Sequence[Mapping[str, Any]]) -> list[dic
     return [{"agent": agent, "train": "", "held_out": ""} for agent in counted]
 
 
-def measured(journal: Journal, rounds: int) -> Metrics:
+def metrics_after(journal: Journal, rounds: int) -> Metrics:
     """Held-out metrics by agent after some rounds, where they were measured and are numbers."""
     answers = journal.answers.admitted(rounds, "measure")
     return {answer.update.agent: finite(answer.update.metrics) for answer in answers}

@@ -11,7 +11,7 @@ from llmagentos.lm.lora import load_vector
 from llmagentos.lm.residual import beside, residual_of
 from llmagentos.messages import Task
 from llmagentos.publish import loading_lines
-from llmagentos.recipes.publishing import best_round, measured
+from llmagentos.recipes.publishing import best_round, metrics_after
 from llmagentos.recipes.run_folder import RunFolder
 from llmagentos.recipes.session import Session
 
@@ -45,8 +45,8 @@ def summarise(
         "model": model,
         "adapter": str(folder.adapter),
         "load": loading_lines(model, str(folder.adapter), session.settings.seed),
-        "before": measured(journal, 0),
-        "after": measured(journal, len(reports)),
+        "before": metrics_after(journal, 0),
+        "after": metrics_after(journal, len(reports)),
         "compare": compared,
         "sample": sample_answers(own, session),
         "silos": [] if session.settings.dialled else heterogeneity(session.silos),

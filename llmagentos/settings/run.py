@@ -16,12 +16,12 @@ from llmagentos.settings.privacy import PrivacySettings
 from llmagentos.settings.server import ServerSettings
 from llmagentos.settings.together import (
     check_codec,
+    check_dual,
     check_personal,
     check_privacy,
     check_schedule,
     check_strategy,
     check_waiting,
-    check_whole,
 )
 
 
@@ -104,7 +104,7 @@ class RunSettings:
         check_strategy(self.server, self.local)
         check_waiting(self.server, self.engine)
         check_personal(self.server, self.personal)
-        check_whole(self.lora, self.personal)
+        check_dual(self.lora, self.personal)
         check_privacy(self.server, self.privacy)
         check_codec(self.server, self.codec)
         horizon = self.schedule_rounds

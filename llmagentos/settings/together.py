@@ -84,7 +84,7 @@ def check_personal(server: ServerSettings, personal: PersonalSettings) -> None:
     require(not apart, "personal.method", personal.method, remedy)
 
 
-def check_whole(lora: LoraSettings, personal: PersonalSettings) -> None:
+def check_dual(lora: LoraSettings, personal: PersonalSettings) -> None:
     """Raise ``SettingError`` where two adapters are added up that are more than products."""
     summed = lora.whole and personal.method == "dual"
     remedy = (

@@ -6,7 +6,7 @@ from math import inf
 from pathlib import Path
 
 from llmagentos.engines.carrier import Parcel
-from llmagentos.engines.flower.node import Desk
+from llmagentos.engines.flower.node import Inbox
 from llmagentos.engines.flower.tray import Tray
 from tests.faults.crash_points import Point, arm
 from tests.organisations import Organisations
@@ -55,11 +55,11 @@ def serve(organisations: Organisations, run: Path, agent: str, end: tuple[Point,
     """
     parent = os.getppid()
     organisations.folder = run / "agents"
-    desk = None
+    inbox = None
     while os.getppid() == parent:
         if end and not first:
             end = arm(*end)
-        desk = desk or Desk(organisations.open_desk(agent).answer, post_of(run) / agent)
-        first = max(0, first - len(desk.tasks.names()))
-        desk.work()
+        inbox = inbox or Inbox(organisations.open_desk(agent).answer, post_of(run) / agent)
+        first = max(0, first - len(inbox.tasks.names()))
+        inbox.work()
         time.sleep(POLL_S)

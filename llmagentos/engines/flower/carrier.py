@@ -8,7 +8,7 @@ from pathlib import Path
 
 from llmagentos.engines.carrier import Parcel
 from llmagentos.engines.flower.link import Address, Link
-from llmagentos.engines.flower.tray import Tray, desk_of
+from llmagentos.engines.flower.tray import Tray, short_name
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class FlowerCarrier:
 
     def __init__(self, folder: Path, address: Address, keys: Mapping[str, Path]) -> None:
         self.link = Link(folder, address, keys)
-        self._agents = {desk_of(agent): agent for agent in keys}
+        self._agents = {short_name(agent): agent for agent in keys}
         self._out, self._back = Tray(folder / "out"), Tray(folder / "back")
         self._out.clear()
         self._back.clear()
@@ -42,7 +42,7 @@ class FlowerCarrier:
         """Leave a body for the relay; older ones are sent no more, but may still be answered."""
         for older in self._of(agent):
             self._out.drop(older)
-        name = f"{desk_of(agent)}-{self._sent:08}"
+        name = f"{short_name(agent)}-{self._sent:08}"
         self._sent += 1
         self._awaited[name] = agent
         self._out.put(name, body)

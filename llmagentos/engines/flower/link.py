@@ -14,7 +14,7 @@ from llmagentos.engines.flower.command_line import CommandLine
 from llmagentos.engines.flower.guard import guarded_path
 from llmagentos.engines.flower.program import SUPEREXEC, Program, Tended
 from llmagentos.engines.flower.shim import write_shim
-from llmagentos.engines.flower.tray import FOLDER, desk_of
+from llmagentos.engines.flower.tray import FOLDER, short_name
 from llmagentos.errors import SettingError
 from llmagentos.files import write_durably, write_secret
 
@@ -85,7 +85,7 @@ class Link:
         It takes no key twice, and one that was registered as the coordinator died has no line in
         ``nodes.json``. Nothing else in its database has to outlive it.
         """
-        if not self._nodes().keys() >= set(map(desk_of, keys)):
+        if not self._nodes().keys() >= set(map(short_name, keys)):
             for path in [*self.folder.glob("superlink.sqlite*"), self.folder / "nodes.json"]:
                 path.unlink(missing_ok=True)
 
@@ -136,8 +136,8 @@ class Link:
         """Every agent's node is in ``nodes.json``."""
         nodes = self._nodes()
         for agent, key in keys.items():
-            if desk_of(agent) not in nodes:
-                nodes[desk_of(agent)] = self.flwr.register(key)
+            if short_name(agent) not in nodes:
+                nodes[short_name(agent)] = self.flwr.register(key)
                 write_durably(self.folder / "nodes.json", json.dumps(nodes).encode())
 
     def submit(self) -> None:

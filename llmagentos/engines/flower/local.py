@@ -12,9 +12,9 @@ from llmagentos.engines.carrier import Answer
 from llmagentos.engines.flower.carrier import FlowerCarrier
 from llmagentos.engines.flower.certificates import make_certificates, make_node_key
 from llmagentos.engines.flower.link import Address
-from llmagentos.engines.flower.node import POLL_S, Desk, Node
+from llmagentos.engines.flower.node import POLL_S, Inbox, Node
 from llmagentos.engines.flower.program import end_with_parent
-from llmagentos.engines.flower.tray import desk_of
+from llmagentos.engines.flower.tray import short_name
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -40,7 +40,7 @@ def local_server(
 
     Certificates for ``host`` and their authority are in ``folder``.
     """
-    homes = {agent: folder / desk_of(agent) for agent in agents}
+    homes = {agent: folder / short_name(agent) for agent in agents}
     for home in homes.values():
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
     keys = {agent: make_node_key(home / "node.key") for agent, home in homes.items()}
@@ -82,9 +82,9 @@ def live(make: Make, agent: str, folder: Path) -> None:
     """What an agent's process does until the server ends it or is gone."""
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    desk = Desk(unbroken_answer(make(agent), agent), folder)
+    inbox = Inbox(unbroken_answer(make(agent), agent), folder)
     while True:
-        desk.work()
+        inbox.work()
         time.sleep(POLL_S)
 
 

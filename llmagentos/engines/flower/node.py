@@ -55,14 +55,14 @@ class Node:
 def serve(answer: Answer, agent: str, node: Node) -> None:
     """Answer what a SuperNode of its own brings, for ever."""
     with node.program() as program:
-        desk = Desk(unbroken_answer(answer, agent), node.folder)
+        inbox = Inbox(unbroken_answer(answer, agent), node.folder)
         while True:
             program.tend()
-            desk.work()
+            inbox.work()
             time.sleep(POLL_S)
 
 
-class Desk:
+class Inbox:
     """Tasks that a relay has laid before the agent; one that keeps killing it is answered empty."""
 
     def __init__(self, answer: Answer, folder: Path) -> None:

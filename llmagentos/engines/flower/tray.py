@@ -44,6 +44,6 @@ class Tray:
             path.unlink(missing_ok=True)
 
 
-def desk_of(agent: str) -> str:
+def short_name(agent: str) -> str:
     """A short name for files and Flower that no other agent has."""
     return hashlib.sha256(agent.encode()).hexdigest()[:16]
