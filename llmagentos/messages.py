@@ -14,7 +14,7 @@ Kind = Literal["fit", "evaluate", "measure"]
 """``fit`` trains; ``evaluate`` reads a few held-out rows, ``measure`` more of them."""
 
 MOMENTS = "moments"
-"""Names of vectors begin with it that an agent's optimizer has learnt, and that agents keep."""
+"""What the names of vectors begin with that an agent's optimizer has learnt and the agent keeps."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -23,18 +23,25 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 class Task:
     """What one agent is asked to do, with the vectors that it needs.
 
-    ``vectors["adapter"]`` is the global adapter, ``(d,)`` float32 in the order of ``layout``, and
-    ``residual`` what a method adds to the base beside it, in the same layout at a rank of its own.
-    ``settings`` says how: for ``fit`` the fields of ``LocalSettings``, ``codec`` with those of
-    ``CodecSettings``, ``privacy`` with those of ``PrivacySettings``; for the two evaluations
-    ``rows`` and ``batch``; for all of them, where a method says so, which part is ``trained``,
-    which is ``sent``, and which the adapter was ``given`` of, and ``personal`` with the fields of
-    ``PersonalSettings``. ``seed`` is the run's, and what is drawn comes from it with agent and
-    round. ``receipt`` is the last round of this agent that was counted.
+    ``vectors["adapter"]`` is the global adapter, ``(d,)`` float32 in the order of ``layout``, or
+    the part of it that was ``given``; ``control`` is SCAFFOLD's control variate. What a method adds
+    to the base beside the adapter comes in chapters that ``residuals`` names, in the same layout at
+    ranks of their own; an agent keeps those that it had. On its way to the trainer a task gets from
+    the agent itself: the whole adapter, the chapters in one ``residual``, the ``linear`` term of a
+    correction, the ``anchor`` of a pull where that is not the adapter, and ``MOMENTS``.
 
-    Some strategies tell more: ``correction`` names what the agent adds to its gradients,
-    ``beside`` the vectors that it sends beside the delta, and ``normalised`` asks for the metric
-    ``step_weight``, how many whole steps the gradients of the round count for.
+    ``settings`` says how. For ``fit`` it has the fields of ``LocalSettings``, ``codec`` and
+    ``privacy`` with those of ``CodecSettings`` and ``PrivacySettings``, ``horizon``, the rounds
+    that the learning rate's schedule is over, ``weighting``, what the update's weight counts, and
+    the names of ``strategy`` and ``aggregation``; for the two evaluations ``rows`` and ``batch``.
+    For all of them, where a method says so: which part is ``trained``, which is ``sent``, and
+    ``personal`` with the fields of ``PersonalSettings``. Some strategies tell more: ``correction``
+    names what the agent adds to its gradients, ``beside`` the vectors that it sends beside the
+    delta, and ``normalised`` asks for the metric ``step_weight``, how many whole steps the
+    gradients of the round count for.
+
+    ``seed`` is the run's, and what is drawn comes from it with agent and round. ``receipt`` is the
+    last round of this agent that was counted.
     """
 
     run: str

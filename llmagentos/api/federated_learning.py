@@ -19,6 +19,7 @@ from llmagentos.api.clients import Client, client_of
 from llmagentos.api.display import round_bar, summary_line
 from llmagentos.api.optimizers import fresh_optimizer
 from llmagentos.api.strategy import (
+    plan_of,
     proximal_mu,
     server_settings,
     strategy_for,
@@ -28,7 +29,7 @@ from llmagentos.api.trainer import ClientTrainer, Loss, Stop
 from llmagentos.api.weights import ModelWeights, trainable
 from llmagentos.engines import InProcessEngine
 from llmagentos.errors import SettingError
-from llmagentos.federation import Federation, Plan, run
+from llmagentos.federation import Federation, run
 from llmagentos.fields import LONGEST_TEXT, is_name
 from llmagentos.journal import Journal
 from llmagentos.messages import Enrolled
@@ -149,16 +150,9 @@ class FederatedLearning:
         combining = strategy_for(strategy, server)
         check_updates(server, len(self._clients))
         first, last = self._rounds + 1, self._rounds + int(num_rounds)
-        told = {"mu": pull, "weighting": server.counting, "may_fail": server.quorum < 1}
         with self._journal() as journal, round_bar(first - 1, last, verbose=verbose) as show:
-            plan = Plan(
-                run=journal.begin(self._weights.layout, self._facts, lambda: self._state),
-                rounds=last,
-                seed=seed,
-                quorum=server.quorum,
-                weighting=server.counting,
-                settings={"fit": told},
-            )
+            name = journal.begin(self._weights.layout, self._facts, lambda: self._state)
+            plan = plan_of(name, last, seed, server, pull)
             before = journal.state().round
             averaging = with_mean_buffers(combining, self._weights.in_buffers)
             self._play(Federation(averaging, self._engine(), journal, plan), show)

@@ -1,4 +1,4 @@
-"""The strategy of a run, from a name or from settings."""
+"""The strategy and the plan of a run, from a name or from settings."""
 
 from dataclasses import replace
 from difflib import get_close_matches
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from llmagentos.adapter import Adapter
 from llmagentos.errors import SettingError
+from llmagentos.federation import Plan
 from llmagentos.settings import OF_AGENTS, SERVER_SIDE, ServerSettings
 from llmagentos.settings.checks import require
 from llmagentos.settings.together import OF_WAITING
@@ -77,7 +78,9 @@ def proximal_mu(strategy: Asked, mu: float | None) -> float:
 def with_mean_buffers(strategy: Strategy, in_buffers: NDArray[np.bool_]) -> Strategy:
     """The strategy, but buffers become the clients' weighted mean whatever the server's step is.
 
-    They are statistics such as variances, which an adaptive step could make negative.
+    They are statistics such as variances, which an adaptive step could make negative. Their mean is
+    that of the updates as ``combine`` left them: norm_clipping counts buffers in the norm that it
+    bounds, and shortens their change with the rest.
     ``in_buffers`` is ``(d,)``.
     """
     if not in_buffers.any():
@@ -91,3 +94,16 @@ def with_mean_buffers(strategy: Strategy, in_buffers: NDArray[np.bool_]) -> Stra
         return replace(stepped, adapter=Adapter(stepped.adapter.layout, vector))
 
     return replace(strategy, advance=advance)
+
+
+def plan_of(run: str, rounds: int, seed: int, server: ServerSettings, mu: float) -> Plan:
+    """The rounds up to this one, with what clients are told in them."""
+    told = {"mu": mu, "weighting": server.counting, "may_fail": server.quorum < 1}
+    return Plan(
+        run=run,
+        rounds=rounds,
+        seed=seed,
+        quorum=server.quorum,
+        weighting=server.counting,
+        settings={"fit": told},
+    )

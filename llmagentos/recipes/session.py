@@ -137,39 +137,41 @@ def text_hash(silo: Silo) -> str:
 
 def plan_of(settings: RunSettings, run: str) -> Plan:
     """The run's plan, with what the agents are told in tasks of each kind."""
+    server, steps_by_agent = settings.server, settings.local.steps_by_agent
+    return Plan(
+        run=run,
+        rounds=settings.rounds,
+        seed=settings.seed,
+        quorum=server.quorum,
+        weighting=server.counting,
+        spare=server.spare,
+        deadline_s=server.deadline_s,
+        resend_s=server.resend_s,
+        buffer=server.updates(agents=1),
+        evaluate_every=settings.evaluation.every,
+        settings=_told(settings),
+        by_agent={agent: {"steps": steps} for agent, steps in steps_by_agent.items()},
+    )
+
+
+def _told(settings: RunSettings) -> dict[Kind, dict[str, Any]]:
+    """The settings of tasks by their kind, see ``Task``."""
     server, evaluation = settings.server, settings.evaluation
-    counting = server.counting
-    horizon = settings.schedule_rounds or settings.rounds
-    steps_by_agent = settings.local.steps_by_agent
-    local = asdict(replace(settings.local, steps_by_agent={}))
-    fit = {
-        **local,
-        "codec": asdict(settings.codec),
-        "privacy": asdict(settings.privacy),
-        "strategy": server.strategy,
-        "aggregation": settings.aggregation,
-    }
-    told: dict[Kind, Mapping[str, Any]] = {
-        "fit": {**fit, "horizon": horizon, "weighting": counting},
+    told: dict[Kind, dict[str, Any]] = {
+        "fit": {
+            **asdict(replace(settings.local, steps_by_agent={})),
+            "codec": asdict(settings.codec),
+            "privacy": asdict(settings.privacy),
+            "strategy": server.strategy,
+            "aggregation": settings.aggregation,
+            "horizon": settings.schedule_rounds or settings.rounds,
+            "weighting": server.counting,
+        },
         "measure": {"rows": evaluation.final_rows, "batch": evaluation.batch},
     }
     if evaluation.rows and not server.asynchronous:
         told["evaluate"] = {"rows": evaluation.rows, "batch": evaluation.batch}
     if settings.personal.method != "none":
-        told = {
-            kind: {**each, "personal": asdict(settings.personal)} for kind, each in told.items()
-        }
-    return Plan(
-        run=run,
-        rounds=settings.rounds,
-        seed=settings.seed,
-        quorum=settings.server.quorum,
-        weighting=counting,
-        spare=settings.server.spare,
-        deadline_s=settings.server.deadline_s,
-        resend_s=settings.server.resend_s,
-        buffer=server.updates(agents=1),
-        evaluate_every=evaluation.every,
-        settings=told,
-        by_agent={agent: {"steps": steps} for agent, steps in steps_by_agent.items()},
-    )
+        for each in told.values():
+            each["personal"] = asdict(settings.personal)
+    return told
