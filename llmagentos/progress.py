@@ -53,7 +53,7 @@ def read_progress(folder: Path) -> Progress:
         raise JournalError(f"{folder} holds no journal; the run has not begun")
     try:
         with closing(sqlite3.connect(_readable(path), uri=True)) as rows:
-            return _progress(rows, held(folder))
+            return _progress(rows, live=held(folder))
     except (sqlite3.Error, TypeError, OSError) as error:
         raise JournalError(f"{path} cannot be read: {error}") from error
 
@@ -69,7 +69,7 @@ def _readable(path: Path) -> str:
     return f"{path.resolve().as_uri()}?mode=ro" + "&immutable=1" * alone
 
 
-def _progress(rows: sqlite3.Connection, live: bool) -> Progress:
+def _progress(rows: sqlite3.Connection, *, live: bool) -> Progress:
     begun = rows.execute("SELECT value FROM facts WHERE name='run'").fetchone()
     if begun is None:
         raise JournalError("the run has not begun")

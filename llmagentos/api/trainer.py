@@ -65,7 +65,10 @@ class ClientTrainer:
         self.weights.load(task.vectors["adapter"])
         before = self.weights.vector()
         try:
-            with _drawn_from(task, self.weights.device), training_mode(self.weights.model, True):
+            with (
+                _drawn_from(task, self.weights.device),
+                training_mode(self.weights.model, training=True),
+            ):
                 loss = self._train(task, client)
             delta = self.weights.vector() - before
             _check_finite(delta, loss)
@@ -99,7 +102,7 @@ class ClientTrainer:
     @torch.no_grad()
     def mean_loss(self, batches: Iterable[Any]) -> float:
         """The plain mean of the model's losses over batches, in evaluation mode."""
-        with training_mode(self.weights.model, False):
+        with training_mode(self.weights.model, training=False):
             return _mean([self.loss(batch).detach() for batch in batches])
 
     def loss(self, batch: Any) -> Tensor:

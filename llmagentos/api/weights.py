@@ -82,7 +82,7 @@ def _names_of_buffers(model: nn.Module) -> dict[str, list[str]]:
 
 
 @contextmanager
-def training_mode(model: nn.Module, training: bool) -> Iterator[None]:
+def training_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     """All of the model trains, or evaluates, inside; then each part is in its own mode again."""
     modes = [(part, part.training) for part in model.modules()]
     model.train(training)

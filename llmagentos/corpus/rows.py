@@ -25,7 +25,7 @@ def prompt_ids(
     """``(t,)`` token ids of the prompt; the training row of its example begins with them."""
     example = example if isinstance(example, Example) else Example(example, "")
     chat = uses_chat_template(example, tokenizer, settings)
-    tokens = _tokens(prompt_parts(example, tokenizer, settings), tokenizer, chat)
+    tokens = _tokens(prompt_parts(example, tokenizer, settings), tokenizer, chat=chat)
     return np.array([token for token, _ in tokens], np.int32)
 
 
@@ -37,7 +37,7 @@ def to_row(
     It ends with the end of turn, which is learnt. No row where nothing to learn is left.
     """
     chat = uses_chat_template(example, tokenizer, settings)
-    tokens = _tokens(split_parts(example, tokenizer, settings), tokenizer, chat)
+    tokens = _tokens(split_parts(example, tokenizer, settings), tokenizer, chat=chat)
     if chat:
         _end_with_the_turn(tokens, tokenizer)
     ids = np.array([token for token, _ in tokens], np.int32)
@@ -60,7 +60,7 @@ def pack(
             "corpus.packing=True: rows of prompt and response stay apart; unset it, or name a "
             "column of plain text in corpus.text"
         )
-    texts = (_plain_tokens([Part(example.response, True)], tokenizer) for example in examples)
+    texts = (_plain_tokens([Part(example.response, learn=True)], tokenizer) for example in examples)
     ids = np.array([token for token, _ in chain.from_iterable(texts)], np.int32)
     pieces = np.split(ids, range(settings.max_tokens, len(ids), settings.max_tokens))
     return [
@@ -70,7 +70,7 @@ def pack(
     ]
 
 
-def _tokens(parts: Sequence[Part], tokenizer: "PreTrainedTokenizerBase", chat: bool) -> Tokens:
+def _tokens(parts: Sequence[Part], tokenizer: "PreTrainedTokenizerBase", *, chat: bool) -> Tokens:
     """Part by part, so that a prompt has the same tokens with and without its answer."""
     return _chat_tokens(parts, tokenizer) if chat else _plain_tokens(parts, tokenizer)
 

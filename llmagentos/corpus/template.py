@@ -25,7 +25,7 @@ def prompt_parts(
     """All before the last answer, as in training; of a plain text, the first half of its words."""
     if example.plain:
         words = example.response.split()
-        return [Part(" ".join(words[: (len(words) + 1) // 2]), False)]
+        return [Part(" ".join(words[: (len(words) + 1) // 2]), learn=False)]
     return split_parts(example, tokenizer, settings)[:-1]
 
 
@@ -69,10 +69,10 @@ def uses_chat_template(
 def _plain_parts(example: Example) -> list[Part]:
     """Every turn on its own lines, without the names of the roles."""
     if example.plain:
-        return [Part(example.response, True)]
+        return [Part(example.response, learn=True)]
     turns = _turns(example)
     return [
-        Part(content, True) if role == "assistant" else Part(f"{content}\n", False)
+        Part(content, learn=True) if role == "assistant" else Part(f"{content}\n", learn=False)
         for role, content in turns
     ]
 
@@ -97,7 +97,8 @@ def _chat_parts(example: Example, tokenizer: "PreTrainedTokenizerBase") -> list[
                 "corpus.template: the tokenizer's chat template writes a turn differently once "
                 "others follow, so its answers cannot be told apart; use corpus.template=plain"
             )
-        parts += [Part(text[end : len(asked)], False), Part(text[len(asked) : len(answered)], True)]
+        parts.append(Part(text[end : len(asked)], learn=False))
+        parts.append(Part(text[len(asked) : len(answered)], learn=True))
         end = len(answered)
     return parts
 
@@ -108,7 +109,7 @@ def _turns(example: Example) -> tuple[tuple[str, str], ...]:
 
 
 def _render(
-    turns: tuple[tuple[str, str], ...], tokenizer: "PreTrainedTokenizerBase", ask: bool = False
+    turns: tuple[tuple[str, str], ...], tokenizer: "PreTrainedTokenizerBase", *, ask: bool = False
 ) -> str:
     messages = [{"role": role, "content": content} for role, content in turns]
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask)

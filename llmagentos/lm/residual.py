@@ -50,11 +50,13 @@ def _hooks(model: PeftModel, layout: Layout, residual: Vector) -> list[tuple[nn.
     for pair in ranked.pairs:
         down = torch.tensor(tensors[pair.a], device=model.device)
         up = torch.tensor(tensors[pair.b], device=model.device) * pair.scale
-        found.append((layers[pair.layer].get_base_layer(), _added(down, up, pair.looked_up)))
+        found.append(
+            (layers[pair.layer].get_base_layer(), _added(down, up, looked_up=pair.looked_up))
+        )
     return found
 
 
-def _added(down: Tensor, up: Tensor, looked_up: bool) -> Hook:
+def _added(down: Tensor, up: Tensor, *, looked_up: bool) -> Hook:
     """What adds ``up (out, r)`` times ``down (r, in)`` times the input to a layer's output.
 
     Where it is looked up, the input is the number of a column of ``down``.

@@ -32,23 +32,23 @@ def carrier_of(resident: Resident, agents: list[str]) -> Carrier:
     """What starts the agents and carries to them; each kind imports what it needs."""
     settings = resident.settings
     if settings.engine == "ray":
-        from llmagentos.engines.ray import RayCarrier, Share  # noqa: PLC0415
+        from llmagentos.engines.ray import RayCarrier, Share
 
         share = Share(settings.ray.cpus, settings.ray.gpus)
         return RayCarrier(resident, agents, share, settings.ray.address)
     if settings.engine == "flower":
-        from llmagentos.engines.flower.local import local_flower  # noqa: PLC0415
+        from llmagentos.engines.flower.local import local_flower
 
         return local_flower(resident, agents, resident.folder / "flower")
-    from llmagentos.engines.processes import ProcessCarrier  # noqa: PLC0415
+    from llmagentos.engines.processes import ProcessCarrier
 
     return ProcessCarrier(resident, agents)
 
 
 def dialling_engine(session: Session, folder: RunFolder) -> RemoteEngine:
     """Agents elsewhere, which dial in to a SuperLink that starts here."""
-    from llmagentos.engines.flower.carrier import FlowerCarrier  # noqa: PLC0415
-    from llmagentos.engines.flower.link import Address  # noqa: PLC0415
+    from llmagentos.engines.flower.carrier import FlowerCarrier
+    from llmagentos.engines.flower.link import Address
 
     flower = session.settings.flower
     assert flower.roster is not None

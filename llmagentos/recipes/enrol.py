@@ -89,7 +89,7 @@ class RevokeRequest:
 
 def make_key(asked: KeyRequest) -> None:
     """Write a key, and print its public half."""
-    from llmagentos.identity import name_of, new_key, write_key  # noqa: PLC0415
+    from llmagentos.identity import name_of, new_key, write_key
 
     key = new_key()
     write_key(Path(asked.file), key)
@@ -99,7 +99,7 @@ def make_key(asked: KeyRequest) -> None:
 
 def make_node(asked: NodeRequest) -> None:
     """Write the key of an agent's node, whose public half the coordinator needs too."""
-    from llmagentos.engines.flower.certificates import make_node_key  # noqa: PLC0415
+    from llmagentos.engines.flower.certificates import make_node_key
 
     public = make_node_key(Path(asked.file))
     print(f"{asked.file} holds the private key; send {public} to the coordinator")
@@ -107,7 +107,7 @@ def make_node(asked: NodeRequest) -> None:
 
 def make_certificate(asked: CertificatesRequest) -> None:
     """Write the certificate of a coordinator without a public one, and its authority's."""
-    from llmagentos.engines.flower.certificates import make_certificates  # noqa: PLC0415
+    from llmagentos.engines.flower.certificates import make_certificates
 
     folder = Path(asked.folder)
     remedy = "has certificates already; move them away first, or name another folder"
@@ -119,7 +119,7 @@ def make_certificate(asked: CertificatesRequest) -> None:
 
 def add(asked: AddRequest) -> None:
     """Put an agent on the list, which is made if there is none."""
-    from llmagentos.identity import Member, read_roster, write_roster  # noqa: PLC0415
+    from llmagentos.identity import Member, read_roster, write_roster
 
     path = Path(asked.roster)
     with _alone(path):
@@ -144,7 +144,7 @@ def update(asked: UpdateRequest) -> None:
 
 def show(asked: ListRequest) -> None:
     """Print the list."""
-    from llmagentos.identity import read_roster  # noqa: PLC0415
+    from llmagentos.identity import read_roster
 
     for name, member in read_roster(Path(asked.roster)).items():
         standing = "revoked" if member.revoked else "enrolled"
@@ -159,7 +159,7 @@ def revoke(asked: RevokeRequest) -> None:
 
 def _change(asked: UpdateRequest | RevokeRequest, **changes: Any) -> None:
     """The agent's line of the list says something else."""
-    from llmagentos.identity import read_roster, write_roster  # noqa: PLC0415
+    from llmagentos.identity import read_roster, write_roster
 
     path = Path(asked.roster)
     with _alone(path):
@@ -173,7 +173,7 @@ def _change(asked: UpdateRequest | RevokeRequest, **changes: Any) -> None:
 @contextmanager
 def _alone(roster: Path) -> Iterator[None]:
     """No other command changes the list meanwhile, or its change would be lost."""
-    from filelock import FileLock  # noqa: PLC0415
+    from filelock import FileLock
 
     folder = roster.parent
     require(folder.is_dir(), "roster", str(roster), f"there is no folder {folder}; make it first")

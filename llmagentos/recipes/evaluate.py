@@ -86,7 +86,7 @@ def evaluate(words: Sequence[str]) -> None:
     with Display() as display:
         # Importing torch takes seconds, which a wrong setting or corpus should not cost.
         with without_collection():
-            from llmagentos.recipes.measuring import measured  # noqa: PLC0415
+            from llmagentos.recipes.measuring import measured
 
         metrics = measured(_run_settings(asked), examples, asked.rows, display.track)
     terminal().print(metrics_table(asked.adapter or asked.model.source, metrics))

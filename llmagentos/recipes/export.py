@@ -52,7 +52,7 @@ def export(words: Sequence[str]) -> None:
     asked = read_asked(ExportSettings, "export", DESCRIPTION, words)
     # Importing torch takes seconds, which a wrong setting should not cost.
     with without_collection():
-        from llmagentos.lm.export import merge  # noqa: PLC0415
+        from llmagentos.lm.export import merge
 
     with Display() as display:
         display.line(f"merging {asked.adapter} into {asked.model.source}")

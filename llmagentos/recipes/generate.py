@@ -61,7 +61,7 @@ def generate(words: Sequence[str]) -> None:
     asked = read_asked(GenerateSettings, "generate", DESCRIPTION, words)
     # Importing torch takes seconds, which a wrong setting should not cost.
     with without_collection():
-        from llmagentos.recipes.answering import both_answers  # noqa: PLC0415
+        from llmagentos.recipes.answering import both_answers
 
     corpus = CorpusSettings(template=asked.template)
     settings = RunSettings(seed=asked.seed, model=asked.model, corpus=corpus)

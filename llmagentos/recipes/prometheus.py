@@ -62,7 +62,7 @@ def prometheus(address: str | None, folder: Path) -> Iterator[None]:
     if address is None:
         yield
         return
-    from prometheus_client import CollectorRegistry, start_http_server  # noqa: PLC0415
+    from prometheus_client import CollectorRegistry, start_http_server
 
     registry = CollectorRegistry()
     registry.register(RunCollector(folder))
@@ -85,7 +85,7 @@ class RunCollector:
 
     def collect(self) -> Iterable[Any]:
         """The metric families of the closed rounds."""
-        from prometheus_client.core import (  # noqa: PLC0415
+        from prometheus_client.core import (
             CounterMetricFamily,
             GaugeMetricFamily,
         )

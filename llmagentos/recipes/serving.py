@@ -72,7 +72,7 @@ def _limits(limits: Limits) -> dict[str, object]:
 
 def _check(settings: AgentSettings, to_example: ToExample) -> None:
     with without_collection():
-        from llmagentos.recipes.checking import check  # noqa: PLC0415
+        from llmagentos.recipes.checking import check
 
     wrong = check(settings, to_example)
     if wrong:
@@ -83,7 +83,7 @@ def _answer_once(settings: AgentSettings, to_example: ToExample) -> None:
     """Sealed bytes in, sealed bytes out: for whoever carries them by hand or by ssh."""
     examples = own_examples(settings.corpus, to_example)
     with without_collection():
-        from llmagentos.recipes.own_desk import open_desk  # noqa: PLC0415
+        from llmagentos.recipes.own_desk import open_desk
 
     with open_desk(settings, examples) as desk:
         sys.stdout.buffer.write(desk.answer(sys.stdin.buffer.read(desk.party.largest_bytes + 1)))
@@ -96,12 +96,12 @@ def _join(settings: AgentSettings, to_example: ToExample) -> None:
         raise SettingError("superlink is not set: the coordinator has its HOST:PORT for you")
     examples = own_examples(settings.corpus, to_example)
     # Importing torch takes seconds, which a wrong setting or corpus should not cost.
-    from llmagentos.engines.flower.local import free_port  # noqa: PLC0415
-    from llmagentos.engines.flower.node import Node  # noqa: PLC0415
-    from llmagentos.engines.flower.node import serve as serve_node  # noqa: PLC0415
+    from llmagentos.engines.flower.local import free_port
+    from llmagentos.engines.flower.node import Node
+    from llmagentos.engines.flower.node import serve as serve_node
 
     with without_collection():
-        from llmagentos.recipes.own_desk import open_desk  # noqa: PLC0415
+        from llmagentos.recipes.own_desk import open_desk
 
     authority, key = Path(settings.authority), Path(settings.node_key)
     with open_desk(settings, examples) as desk:

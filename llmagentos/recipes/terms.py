@@ -35,7 +35,7 @@ def write(words: Sequence[str]) -> None:
     asked = parse(parser, words)
     settings = read_words(RunSettings, parser, words)
     # Importing torch takes seconds, which a wrong setting or key should not cost.
-    from llmagentos.identity import name_of, read_key  # noqa: PLC0415
+    from llmagentos.identity import name_of, read_key
 
     coordinator = name_of(read_key(Path(asked.key)))
     terms = terms_of(settings, coordinator)
@@ -46,9 +46,9 @@ def write(words: Sequence[str]) -> None:
 def terms_of(settings: RunSettings, coordinator: str) -> Terms:
     """The terms of a run; every ``auto`` in them is resolved on this machine."""
     with without_collection():
-        from llmagentos.lm.models import load_base  # noqa: PLC0415
-        from llmagentos.lm.positions import check_longest  # noqa: PLC0415
-        from llmagentos.recipes.resolve import resolved  # noqa: PLC0415
+        from llmagentos.lm.models import load_base
+        from llmagentos.lm.positions import check_longest
+        from llmagentos.recipes.resolve import resolved
 
     settings = resolved(settings)
     base = load_base(settings.model, settings.seed)

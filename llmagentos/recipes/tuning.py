@@ -66,7 +66,7 @@ def tune(command: Command) -> None:
     with Display(quiet=not first) as display:
         # Importing torch takes seconds, which a wrong setting or corpus should not cost.
         with without_collection():
-            from llmagentos.recipes.running import carry_out  # noqa: PLC0415
+            from llmagentos.recipes.running import carry_out
 
         carry_out(command, examples, display, first=first)
 
@@ -91,7 +91,7 @@ def taking_part(settings: RunSettings, silos: Collection[str]) -> Collection[str
     if not settings.dialled:
         return silos
     # Keys need a package that agents in this process do without.
-    from llmagentos.identity import read_roster  # noqa: PLC0415
+    from llmagentos.identity import read_roster
 
     members = read_roster(Path(str(settings.flower.roster)))
     return [name for name, member in members.items() if not member.revoked]
