@@ -56,8 +56,8 @@ struct Rows {
 };
 
 // The room that a thread has for every row.
-struct Room {
-    explicit Room(std::size_t rows) : squares(rows), factors(rows) {}
+struct Workroom {
+    explicit Workroom(std::size_t rows) : squares(rows), factors(rows) {}
 
     std::vector<Lanes> squares;
     std::vector<Factors> factors;
@@ -73,8 +73,8 @@ void pass(std::size_t size, const Rows& all, Workers workers, const Work& work) 
     const std::vector<double> exact = exact_weights(weights);
     const Cohort cohort{rows, exact, groups, pace};
     ChunkStats parts(size, rows.size());
-    std::vector<Room> rooms(crew_of(size, workers.threads), Room(rows.size()));
-    for_each_chunk(size, rooms, [&](Chunk chunk, Room& room) {
+    std::vector<Workroom> rooms(crew_of(size, workers.threads), Workroom(rows.size()));
+    for_each_chunk(size, rooms, [&](Chunk chunk, Workroom& room) {
         work(cohort, chunk, {parts.of(chunk), room.squares.data(), room.factors.data()});
     });
     for (std::size_t k = 0; k < rows.size(); ++k) stats[k] = parts.total(k);

@@ -24,13 +24,13 @@ Slice slice_of(const Cohort& cohort, const Group& group, std::size_t start, Scra
 }
 
 template <bool fresh>
-void add_group(double* sums, const Slice& slice, Span part) {
+void add_group(double* sums, const Slice& slice, Range part) {
     const bool narrow = is_narrow(slice.rows->element);
     if (narrow) add_narrow_part<fresh>(sums, slice, part);
     if (!narrow) add_part<fresh>(sums, slice, part);
 }
 
-std::int64_t count_nonfinite(Row row, Span block) {
+std::int64_t count_nonfinite(Row row, Range block) {
     double values[block_size];
     widen_block(values, row, block);
     std::int64_t count = 0;
@@ -40,7 +40,7 @@ std::int64_t count_nonfinite(Row row, Span block) {
 
 // Counting costs nothing where the norm shows that all values are finite. It is made infinite where
 // they are not: the square of an s q beyond float32's range may be finite in float64.
-void add_stats(RowStats& stats, const Lanes& squares, Row row, Span block) {
+void add_stats(RowStats& stats, const Lanes& squares, Row row, Range block) {
     double norm = fold_lanes(squares);
     if (!(norm < suspect_norm)) {
         const std::int64_t nonfinite = count_nonfinite(row, block);
@@ -55,14 +55,14 @@ void add_stats(RowStats& stats, const Lanes& squares, Row row, Span block) {
 template <class Visit>
 void measure_chunk(const Cohort& cohort, Chunk chunk, Scratch scratch, std::size_t size,
                    const Visit& visit) {
-    for_each_span(chunk.start, chunk.stop, block_size, [&](Span block) {
+    for_each_range(chunk.start, chunk.stop, block_size, [&](Range block) {
         for (std::size_t k = 0; k < cohort.rows.size(); ++k) {
             scratch.squares[k] = {};
             if (is_narrow(cohort.rows[k].element)) {
                 set_factors(scratch.factors[k], cohort.rows[k], cohort.weights[k], block);
             }
         }
-        for_each_span(block.start, block.start + block.count, size, visit);
+        for_each_range(block.start, block.start + block.count, size, visit);
         for (std::size_t k = 0; k < cohort.rows.size(); ++k) {
             add_stats(scratch.stats[k], scratch.squares[k], cohort.rows[k], block);
         }
@@ -78,14 +78,14 @@ bool is_one_narrow_group(const Cohort& cohort) {
 template <class Write>
 void sum_chunk(const Cohort& cohort, Chunk chunk, Scratch scratch, const Write& write) {
     if (is_one_narrow_group(cohort)) {
-        return measure_chunk(cohort, chunk, scratch, tile_size, [&](Span tile) {
+        return measure_chunk(cohort, chunk, scratch, tile_size, [&](Range tile) {
             alignas(line_bytes) float sums[tile_size];
             const Slice slice = slice_of(cohort, cohort.groups[0], tile.start, scratch);
             add_narrow_tile(sums, slice, tile.count);
             write(tile, sums);
         });
     }
-    measure_chunk(cohort, chunk, scratch, cohort.pace.part, [&](Span part) {
+    measure_chunk(cohort, chunk, scratch, cohort.pace.part, [&](Range part) {
         alignas(line_bytes) double sums[block_size];
         if (cohort.groups.empty()) std::memset(sums, 0, part.count * sizeof *sums);
         for (const Group& group : cohort.groups) {

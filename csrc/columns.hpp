@@ -78,8 +78,8 @@ void add_last_tile(double* sums, const Slice& slice, std::size_t count) {
 }
 
 template <bool fresh>
-void add_part(double* sums, Slice slice, Span part) {
-    for_each_span(0, part.count, tile_size, [&](Span tile) {
+void add_part(double* sums, Slice slice, Range part) {
+    for_each_range(0, part.count, tile_size, [&](Range tile) {
         slice.start = part.start + tile.start;
         if (tile.count == tile_size) {
             add_tile<fresh>(sums + tile.start, slice);

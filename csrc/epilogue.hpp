@@ -12,7 +12,7 @@ namespace llmagentos {
 namespace {
 
 template <class Sum>
-void write_sums(Output& out, Span part, const Sum* sums) {
+void write_sums(Output& out, Range part, const Sum* sums) {
     float* __restrict room = out.room();
     for (std::size_t j = 0; j < part.count; ++j) room[j] = narrow(sums[j]);
     out.put(part.count);
@@ -20,7 +20,7 @@ void write_sums(Output& out, Span part, const Sum* sums) {
 
 // The anchor is asked for ahead as the rows are.
 template <class Sum>
-void write_step(Output& out, std::span<const float> anchor, double lr, Span part, const Sum* sums,
+void write_step(Output& out, std::span<const float> anchor, double lr, Range part, const Sum* sums,
                 Lead lead) {
     float* __restrict room = out.room();
     const float* start = anchor.data() + part.start;
@@ -63,7 +63,7 @@ struct StateOutput {
         : w(after.w, start), m(after.m, start), v(has_v ? after.v : after.m, start) {}
 
     // delta holds the values of the part alone.
-    void put(Before before, Rule rule, Span part, const float* delta) {
+    void put(Before before, Rule rule, Range part, const float* delta) {
         const auto cut = [&](std::span<const float> vector) {
             return vector.empty() ? vector : vector.subspan(part.start, part.count);
         };
@@ -84,14 +84,14 @@ struct StateOutput {
 void weighted_sum(std::span<float> out, const Cohort& cohort, Chunk chunk, Scratch scratch) {
     Output output(out, chunk.start);
     sum_chunk(cohort, chunk, scratch,
-              [&](Span part, const auto* sums) { write_sums(output, part, sums); });
+              [&](Range part, const auto* sums) { write_sums(output, part, sums); });
     output.finish();
 }
 
 void average_step(std::span<float> out, std::span<const float> anchor, double lr,
                   const Cohort& cohort, Chunk chunk, Scratch scratch) {
     Output output(out, chunk.start);
-    sum_chunk(cohort, chunk, scratch, [&](Span part, const auto* sums) {
+    sum_chunk(cohort, chunk, scratch, [&](Range part, const auto* sums) {
         write_step(output, anchor, lr, part, sums, cohort.pace.lead);
     });
     output.finish();
@@ -101,13 +101,13 @@ void inspect(Row row, Chunk chunk, Scratch scratch) {
     const double weight = 0.0;
     const Group group{0, 1};
     const Cohort cohort{{&row, 1}, {&weight, 1}, {&group, 1}, {block_size, 1, {2048, is_amd()}}};
-    sum_chunk(cohort, chunk, scratch, [](Span, const auto*) {});
+    sum_chunk(cohort, chunk, scratch, [](Range, const auto*) {});
 }
 
 template <class Rule>
 void step(After after, Before before, Rule rule, Chunk chunk) {
     StateOutput<Rule> output(after, chunk.start);
-    for_each_span(chunk.start, chunk.stop, block_size, [&](Span part) {
+    for_each_range(chunk.start, chunk.stop, block_size, [&](Range part) {
         output.put(before, rule, part, before.delta.data() + part.start);
     });
     output.finish();
@@ -117,7 +117,7 @@ template <class Rule>
 void average_and_step(After after, Before before, Rule rule, const Cohort& cohort, Chunk chunk,
                       Scratch scratch) {
     StateOutput<Rule> output(after, chunk.start);
-    sum_chunk(cohort, chunk, scratch, [&](Span part, const auto* sums) {
+    sum_chunk(cohort, chunk, scratch, [&](Range part, const auto* sums) {
         alignas(line_bytes) float delta[block_size];
         for (std::size_t j = 0; j < part.count; ++j) delta[j] = narrow(sums[j]);
         output.put(before, rule, part, delta);

@@ -21,7 +21,7 @@ struct Squares {
 };
 
 // The factors of a block. The scales that are asked for ahead may lie behind the row's last.
-void set_factors(Factors& factors, Row row, double weight, Span block) {
+void set_factors(Factors& factors, Row row, double weight, Range block) {
     static_assert(block_scales == lane_count);
     if (row.element != Element::int8) {
         store_floats(factors.of_values, fill(weight));
@@ -137,8 +137,8 @@ Eight widen_floats(const float* floats) {
 
 // As add_group does it.
 template <bool fresh>
-void add_narrow_part(double* sums, Slice slice, Span part) {
-    for_each_span(0, part.count, tile_size, [&](Span tile) {
+void add_narrow_part(double* sums, Slice slice, Range part) {
+    for_each_range(0, part.count, tile_size, [&](Range tile) {
         alignas(line_bytes) float totals[tile_size];
         slice.start = part.start + tile.start;
         add_narrow_tile(totals, slice, tile.count);

@@ -74,7 +74,7 @@ void measure_floats(Lanes& squares, const std::byte* values) {
 
 // The squares of narrow rows are left to measure_narrow. int8 is decoded in the room.
 template <std::size_t width>
-void load_sortable(float* sorted, Lanes& squares, Row row, Span part) {
+void load_sortable(float* sorted, Lanes& squares, Row row, Range part) {
     Room room;
     const std::byte* values = place_of(row, part, width, room);
     if (row.element == Element::float16) {
@@ -140,7 +140,7 @@ void sort(SortedRow<width>* rows, std::size_t n, std::span<const Comparator> net
           PartAhead<width>& ahead) {
     constexpr std::make_index_sequence<run_limit> counts;
     const bool many = network.size() > n * width / floats_per_line;
-    for_each_span(0, n, run_limit, [&](Span run) {
+    for_each_range(0, n, run_limit, [&](Range run) {
         sort_run(counts, rows + run.start, run.count, many ? nullptr : &ahead);
     });
     for (const Comparator each : network) {
@@ -179,7 +179,7 @@ void trimmed_mean_in_parts(std::span<float> out, const Order& order, const Cohor
                            Chunk chunk, Scratch scratch) {
     const std::size_t n = cohort.rows.size();
     Output output(out, chunk.start);
-    measure_chunk(cohort, chunk, scratch, width, [&](Span part) {
+    measure_chunk(cohort, chunk, scratch, width, [&](Range part) {
         if (part.start % scale_group == 0) {
             measure_narrow(cohort, part.start, chunk, scratch);
         }

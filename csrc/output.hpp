@@ -13,7 +13,7 @@ namespace llmagentos {
 namespace {
 
 // Values [start, start + count) of a vector: a block, or a part of one.
-struct Span {
+struct Range {
     std::size_t start, count;
 };
 

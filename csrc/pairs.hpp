@@ -104,7 +104,7 @@ void add_all_pairs(double* sums, std::size_t n, const WideRow* wide, BlockAhead&
 
 template <class Term>
 void sum_pairs(double* sums, WideRow* wide, std::span<const Row> rows, Chunk chunk) {
-    for_each_span(chunk.start, chunk.stop, block_size, [&](Span block) {
+    for_each_range(chunk.start, chunk.stop, block_size, [&](Range block) {
         for (std::size_t k = 0; k < rows.size(); ++k) widen_block(wide[k].values, rows[k], block);
         BlockAhead ahead(rows, block.start + block_size);
         add_all_pairs<Term>(sums, rows.size(), wide, ahead);

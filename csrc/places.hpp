@@ -13,10 +13,10 @@ namespace {
 constexpr std::size_t floats_at_once = sizeof(Floats) / sizeof(float);
 
 template <class Work>
-void for_each_span(std::size_t start, std::size_t stop, std::size_t size, const Work& work) {
+void for_each_range(std::size_t start, std::size_t stop, std::size_t size, const Work& work) {
     for (; start < stop; start += size) {
         const std::size_t left = stop - start;
-        work(Span{start, left < size ? left : size});
+        work(Range{start, left < size ? left : size});
     }
 }
 
@@ -26,9 +26,9 @@ const std::byte* at(Row row, std::size_t start) {
 
 // Values [start, start + count) of an int8 row as float32; start is a multiple of scale_group, or
 // the part lies within one group.
-void decode(float* place, Row row, Span part) {
+void decode(float* place, Row row, Range part) {
     const auto* bytes = reinterpret_cast<const std::int8_t*>(row.values);
-    for_each_span(part.start, part.start + part.count, scale_group, [&](Span group) {
+    for_each_range(part.start, part.start + part.count, scale_group, [&](Range group) {
         float scale;
         std::memcpy(&scale, row.scales + group.start / scale_group * sizeof scale, sizeof scale);
         for (std::size_t j = 0; j < group.count; ++j) {
@@ -42,7 +42,7 @@ void decode(float* place, Row row, Span part) {
 struct Room {
     alignas(line_bytes) std::byte values[block_size * sizeof(float)];
 
-    const std::byte* copy(Row row, Span part, std::size_t size) {
+    const std::byte* copy(Row row, Range part, std::size_t size) {
         const bool decoded = row.element == Element::int8;
         const std::size_t width = decoded ? sizeof(float) : bytes_of(row.element);
         if (decoded) {
@@ -56,7 +56,7 @@ struct Room {
 };
 
 // Where a part of a row can be read: as it lies, else from `room`.
-const std::byte* place_of(Row row, Span part, std::size_t size, Room& room) {
+const std::byte* place_of(Row row, Range part, std::size_t size, Room& room) {
     const bool as_it_lies = row.element != Element::int8 && part.count == size;
     return as_it_lies ? at(row, part.start) : room.copy(row, part, size);
 }
@@ -69,7 +69,7 @@ void widen_block(double* wide, const std::byte* values) {
 }
 
 // Missing values at the end of a row are zero.
-void widen_block(double* wide, Row row, Span block) {
+void widen_block(double* wide, Row row, Range block) {
     Room room;
     const std::byte* values = place_of(row, block, block_size, room);
     if (row.element == Element::float16) {

@@ -45,7 +45,7 @@ void add_ring_rows(std::index_sequence<n...>, std::uint32_t* sums, const std::by
     by_count[count - 1](sums, values, lead);
 }
 
-void add_ring_group(std::uint32_t* sums, std::span<const std::byte* const> rows, Span block,
+void add_ring_group(std::uint32_t* sums, std::span<const std::byte* const> rows, Range block,
                     Lead lead) {
     std::byte padded[ring_limit][block_size * sizeof *sums];
     const std::byte* values[ring_limit];
@@ -62,9 +62,9 @@ void add_ring_group(std::uint32_t* sums, std::span<const std::byte* const> rows,
 void ring_sum(std::span<std::uint32_t> out, std::span<const std::byte* const> rows, Chunk chunk) {
     const Lead lead{1024, is_amd()};
     Output output({reinterpret_cast<float*>(out.data()), out.size()}, chunk.start);
-    for_each_span(chunk.start, chunk.stop, block_size, [&](Span block) {
+    for_each_range(chunk.start, chunk.stop, block_size, [&](Range block) {
         alignas(line_bytes) std::uint32_t sums[block_size] = {};
-        for_each_span(0, rows.size(), ring_limit, [&](Span group) {
+        for_each_range(0, rows.size(), ring_limit, [&](Range group) {
             add_ring_group(sums, rows.subspan(group.start, group.count), block, lead);
         });
         std::memcpy(output.room(), sums, block.count * sizeof *sums);
