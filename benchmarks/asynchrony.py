@@ -16,10 +16,9 @@ from tempfile import TemporaryDirectory
 
 import matplotlib.pyplot as plt
 
-from llmagentos import asynchrony
 from llmagentos.corpus import read_silos
 from llmagentos.engines import InProcessEngine, PacedEngine, with_memory
-from llmagentos.federation import Federation, run, task_for
+from llmagentos.federation import Federation, asynchrony, run, task_for
 from llmagentos.journal import Journal
 from llmagentos.recipes.command import load_settings
 from llmagentos.recipes.resolve import resolved

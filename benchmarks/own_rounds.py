@@ -14,7 +14,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from llmagentos import kernels
-from llmagentos.collection import without_collection
+from llmagentos.recipes.garbage import without_collection
 
 with without_collection():
     import torch

@@ -15,7 +15,7 @@ from services import Service, Story
 
 from llmagentos.engines.flower.local import free_port
 from llmagentos.errors import JournalError
-from llmagentos.progress import Progress, read_progress
+from llmagentos.report.progress import Progress, read_progress
 
 ROOT = Path(__file__).parent.parent
 AGENTS = "bank", "city", "factory", "hospital"

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from llmagentos import kernels
 from llmagentos.adapter import refit
-from llmagentos.answers import Answer
 from llmagentos.codecs import BLOCK, Row, codec_of, in_place, read_all
+from llmagentos.journal import Answer
 from llmagentos.layout import Layout
 from llmagentos.messages import Task
 from llmagentos.settings import asked_codec

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmagentos.federation import run
-from llmagentos.journal import Journal
-from llmagentos.records import Records
+from llmagentos.journal import Journal, Records
 
 FORK = multiprocessing.get_context("fork")
 SERVER = multiprocessing.get_context("forkserver")

@@ -5,10 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from llmagentos import asynchrony
 from llmagentos.engines import InProcessEngine, PacedEngine
 from llmagentos.errors import DivergedError, QuorumError
-from llmagentos.federation import run
+from llmagentos.federation import asynchrony, run
 from llmagentos.memory import folder_name
 from llmagentos.messages import Enrolled
 from llmagentos.strategies import Step, fedasync, fedavg, fedbuff, scaffold

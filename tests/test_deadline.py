@@ -8,8 +8,8 @@ import pytest
 from llmagentos.engines import InProcessEngine, Reply
 from llmagentos.errors import QuorumError, SettingError
 from llmagentos.federation import measure, run
+from llmagentos.federation.patience import Patience
 from llmagentos.messages import Enrolled
-from llmagentos.patience import Patience
 from llmagentos.recipes.resolve import resolved
 from llmagentos.settings import RunSettings, ServerSettings
 from tests.quadratics import CURVATURE, Quadratic, federation

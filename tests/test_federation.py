@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmagentos import asynchrony
-from llmagentos.answers import Answers
 from llmagentos.codecs import codec_of, pack
 from llmagentos.engines import InProcessEngine, Reply
 from llmagentos.errors import DivergedError, QuorumError, Refused
-from llmagentos.federation import check_finite, measure, run, task_for
+from llmagentos.federation import asynchrony, check_finite, measure, run, task_for
 from llmagentos.gate import admit, cap_weights
+from llmagentos.journal import Answers
 from llmagentos.messages import Enrolled, Task, answer, encode
 from llmagentos.settings import asked_codec
 from llmagentos.strategies import (

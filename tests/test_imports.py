@@ -12,16 +12,15 @@ PACKAGE = Path(__file__).parent.parent / "llmagentos"
 ROWS = [
     {"__main__"},
     {"recipes", "api"},
-    {"asynchrony"},
     {"federation", "agent"},
     {"engines", "round_report"},
     {"aggregation"},
-    {"strategies", "gate", "identity", "journal", "memory", "lm", "publish", "report", "tasks"},
-    {"answers"},
-    {"messages", "progress", "records", "state"},
+    {"strategies", "gate", "identity", "memory", "lm", "publish", "report", "tasks"},
+    {"journal"},
+    {"messages", "state"},
     {"adapter", "codecs", "corpus", "kernels", "rates"},
-    {"settings", "packages", "folders", "layout", "scaled", "store"},
-    {"collection", "fields", "files", "interrupts", "patience", "schema", "seeds", "yaml_text"},
+    {"settings", "packages", "folders", "layout", "scaled"},
+    {"fields", "files", "seeds", "yaml_text"},
     {"errors"},
 ]
 """From the top down: a module imports from its own package or from a lower row."""

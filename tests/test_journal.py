@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 
 from llmagentos.agent import AgentJournal
-from llmagentos.answers import Answers
 from llmagentos.engines import InProcessEngine
 from llmagentos.errors import DiskFull, JournalError, QuorumError
 from llmagentos.federation import ask, play_round, run, task_for
-from llmagentos.journal import Journal
+from llmagentos.journal import Answers, Journal
 from llmagentos.messages import Enrolled
 from llmagentos.strategies import fedadam
 from tests.crashing import armed, ended, final_bits, interrupt, kills_survived

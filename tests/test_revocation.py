@@ -7,11 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from llmagentos import asynchrony
 from llmagentos.engines import InProcessEngine
 from llmagentos.engines.remote import RemoteEngine
 from llmagentos.errors import QuorumError
-from llmagentos.federation import ask, run, task_for
+from llmagentos.federation import ask, asynchrony, run, task_for
 from llmagentos.identity import RosterFile, name_of, new_key, read_roster, write_roster
 from llmagentos.recipes import enrol
 from tests.coded import ROSTER, Homing, federation

@@ -18,9 +18,9 @@ from rich.console import Console
 from llmagentos.errors import JournalError, SettingError
 from llmagentos.journal import Journal
 from llmagentos.messages import Task
-from llmagentos.progress import Asked, read_progress
 from llmagentos.recipes.run_folder import RunFolder
 from llmagentos.recipes.status import main, named_run
+from llmagentos.report.progress import Asked, read_progress
 from llmagentos.report.status import answer, status_tables
 from tests.crashing import exit_code_of, tune
 from tests.quadratics import first_state

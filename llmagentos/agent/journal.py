@@ -6,8 +6,8 @@ from pathlib import Path
 
 from llmagentos.errors import Damaged, JournalError, Refused
 from llmagentos.files import make_folder
+from llmagentos.journal import Records
 from llmagentos.messages import Task
-from llmagentos.records import Records
 
 log = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from llmagentos.answers import Answers
 from llmagentos.errors import Damaged, Refused
 from llmagentos.federation.parts import Federation
+from llmagentos.federation.patience import Patience
 from llmagentos.gate import admit
+from llmagentos.journal import Answers
 from llmagentos.messages import Kind, Task, decode
-from llmagentos.patience import Patience
 from llmagentos.state import ServerState
 
 log = logging.getLogger(__name__)

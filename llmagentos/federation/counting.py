@@ -7,11 +7,11 @@ import numpy as np
 
 from llmagentos import kernels
 from llmagentos.adapter import Adapter, refit
-from llmagentos.answers import Answer
 from llmagentos.codecs import Row, codec_of, read_all
 from llmagentos.errors import QuorumError
 from llmagentos.federation.parts import Federation
 from llmagentos.gate import cap_weights
+from llmagentos.journal import Answer
 from llmagentos.messages import Task
 from llmagentos.settings import asked_codec
 from llmagentos.strategies import Step

@@ -12,12 +12,12 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from llmagentos.collection import without_collection
 from llmagentos.corpus import read_silos
 from llmagentos.files import write_durably
 from llmagentos.recipes.display import Display
 from llmagentos.recipes.exits import exit_code
 from llmagentos.recipes.extras import check_model
+from llmagentos.recipes.garbage import without_collection
 from llmagentos.recipes.trained import check_adapter, read_asked
 from llmagentos.report import quantities, terminal
 from llmagentos.settings import (

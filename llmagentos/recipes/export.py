@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmagentos.collection import without_collection
 from llmagentos.errors import SettingError
 from llmagentos.recipes.display import Display
 from llmagentos.recipes.exits import exit_code
+from llmagentos.recipes.garbage import without_collection
 from llmagentos.recipes.trained import check_adapter, read_asked
 from llmagentos.settings import ModelSettings
 

@@ -9,9 +9,9 @@ from typing import Literal
 from rich.table import Table
 from rich.text import Text
 
-from llmagentos.collection import without_collection
 from llmagentos.errors import SettingError
 from llmagentos.recipes.exits import exit_code
+from llmagentos.recipes.garbage import without_collection
 from llmagentos.recipes.trained import check_adapter, read_asked
 from llmagentos.report import terminal
 from llmagentos.report.quantities import printable

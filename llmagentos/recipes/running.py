@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
-from llmagentos import asynchrony
 from llmagentos.aggregation import aggregated
-from llmagentos.federation import Federation, measure, run
+from llmagentos.federation import Federation, asynchrony, measure, run
 from llmagentos.journal import Journal
 from llmagentos.lm.distributed import Leader, follow
 from llmagentos.recipes.command import Command, dump_settings

@@ -7,11 +7,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from llmagentos.agent import AgentSettings, Limits
-from llmagentos.collection import without_collection
 from llmagentos.corpus.own import ToExample, own_examples
 from llmagentos.errors import LLMAgentOSError, SettingError
 from llmagentos.recipes.cli import parse, parser_for, read_words
 from llmagentos.recipes.exits import exit_code
+from llmagentos.recipes.garbage import without_collection
 from llmagentos.recipes.log_file import log_to_terminal
 
 

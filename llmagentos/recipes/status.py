@@ -13,11 +13,11 @@ from rich.console import Group
 from rich.live import Live
 
 from llmagentos.errors import SettingError
-from llmagentos.progress import Progress, read_progress
 from llmagentos.recipes.cli import parse
 from llmagentos.recipes.exits import exit_code
 from llmagentos.recipes.run_folder import RunFolder
 from llmagentos.report import terminal
+from llmagentos.report.progress import Progress, read_progress
 from llmagentos.report.status import status_tables
 from llmagentos.settings.checks import require
 

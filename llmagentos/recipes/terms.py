@@ -7,11 +7,11 @@ from pathlib import Path
 
 import yaml
 
-from llmagentos.collection import without_collection
 from llmagentos.errors import SettingError
 from llmagentos.files import write_durably
 from llmagentos.recipes.cli import parse, parser_for, read_words
 from llmagentos.recipes.exits import exit_code
+from llmagentos.recipes.garbage import without_collection
 from llmagentos.settings import RowSettings, RunSettings, Terms
 
 DESCRIPTION = (

@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from llmagentos.aggregation import check_aggregation
-from llmagentos.collection import without_collection
 from llmagentos.corpus import read_silos
 from llmagentos.recipes.command import Command, Recipe, read_command
 from llmagentos.recipes.display import Display
 from llmagentos.recipes.exits import exit_code
 from llmagentos.recipes.extras import check_engine, check_model
+from llmagentos.recipes.garbage import without_collection
 from llmagentos.recipes.log_file import log_to_terminal
 from llmagentos.recipes.prometheus import check_prometheus
 from llmagentos.settings import RunSettings

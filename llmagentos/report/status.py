@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from llmagentos.progress import Asked, Progress
+from llmagentos.report.progress import Asked, Progress
 from llmagentos.report.quantities import ABSENT, count, decimal, duration, label, size
 
 MOST_ROUNDS = 12

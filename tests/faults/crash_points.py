@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from llmagentos.agent import AgentJournal, Desk
-from llmagentos.answers import Answers
 from llmagentos.engines.flower.tray import Tray
 from llmagentos.federation import asking
-from llmagentos.journal import Journal
+from llmagentos.journal import Answers, Journal, Records
 from llmagentos.memory import AgentMemory
 from llmagentos.recipes.run_folder import RunFolder
-from llmagentos.records import Records
 from llmagentos.strategies import Step
 from tests.faults.walking import Walking
 

@@ -13,10 +13,10 @@ import pytest
 from llmagentos.errors import DiskFull
 from llmagentos.federation import run
 from llmagentos.identity import open_sealed
+from llmagentos.journal import Records
+from llmagentos.journal.store import Store
 from llmagentos.memory import AgentMemory
 from llmagentos.messages import Failure, decode
-from llmagentos.records import Records
-from llmagentos.store import Store
 from tests.coded import federation
 from tests.crashing import exit_code_of, tune
 from tests.test_agent import Asked

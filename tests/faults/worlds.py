@@ -7,13 +7,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from llmagentos import asynchrony, federation
 from llmagentos.aggregation import in_one
 from llmagentos.codecs import unpack
 from llmagentos.engines import InProcessEngine, with_memory
 from llmagentos.engines.carrier import Parcel
 from llmagentos.engines.flower.tray import Tray
-from llmagentos.federation import Federation
+from llmagentos.federation import Federation, asynchrony, federation
 from llmagentos.journal import Journal
 from llmagentos.memory import folder_name
 from llmagentos.publish import write_peft_folder

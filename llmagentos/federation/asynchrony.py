@@ -9,13 +9,14 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 
-from llmagentos.answers import Answer
 from llmagentos.errors import QuorumError, Refused
-from llmagentos.federation import Federation, check_finite, task_for
-from llmagentos.federation.asking import Post, refuse
+from llmagentos.federation.asking import Post, refuse, task_for
 from llmagentos.federation.counting import weighted
+from llmagentos.federation.parts import Federation
+from llmagentos.federation.patience import Patience
+from llmagentos.federation.rounds import check_finite
+from llmagentos.journal import Answer
 from llmagentos.messages import Task
-from llmagentos.patience import Patience
 from llmagentos.round_report import RoundReport, change_norm, training_facts
 from llmagentos.state import ServerState
 from llmagentos.strategies import Step

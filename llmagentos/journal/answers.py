@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llmagentos.errors import Damaged, JournalError
-from llmagentos.interrupts import unbroken
+from llmagentos.journal.interrupts import unbroken
+from llmagentos.journal.records import Records
 from llmagentos.messages import Failure, Kind, Task, Update, decode
-from llmagentos.records import Records
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from llmagentos.errors import DiskFull, JournalError
-from llmagentos.store import Store
+from llmagentos.journal.store import Store
 
 PATIENCE_S = 1.0
 """How long a folder is waited for that another process looks into for a moment."""

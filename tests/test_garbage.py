@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from llmagentos.collection import without_collection
+from llmagentos.recipes.garbage import without_collection
 
 
 class Cycle:

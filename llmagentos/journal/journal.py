@@ -12,13 +12,13 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from llmagentos.answers import Answers
 from llmagentos.codecs import pack_file, unpack
 from llmagentos.errors import Damaged, JournalError
-from llmagentos.interrupts import unbroken
+from llmagentos.journal.answers import Answers
+from llmagentos.journal.interrupts import unbroken
+from llmagentos.journal.records import Records
+from llmagentos.journal.schema import NEEDED, SCHEMA
 from llmagentos.layout import Layout
-from llmagentos.records import Records
-from llmagentos.schema import NEEDED, SCHEMA
 from llmagentos.state import ServerState, restored
 
 
