@@ -19,7 +19,7 @@ from llmagentos.journal import Journal
 from llmagentos.layout import Vector
 from llmagentos.messages import Task
 from llmagentos.recipes.comparing import central, local_only
-from llmagentos.recipes.own_folders import OWN, SHARED, adapters_of
+from llmagentos.recipes.personal_folders import OWN, SHARED, adapters_of
 from llmagentos.recipes.resolve import resolved
 from llmagentos.recipes.session import Session, open_session, plan_of
 from llmagentos.settings import (

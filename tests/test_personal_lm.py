@@ -12,7 +12,7 @@ from llmagentos.lm.cohort import CohortTrainer
 from llmagentos.lm.lora import adapter_config
 from llmagentos.lm.model_adapter import adapter_settings, adapter_vector
 from llmagentos.lm.models import load_base
-from llmagentos.recipes.own_folders import Published, PublishingTrainer
+from llmagentos.recipes.personal_folders import Published, PublishingTrainer
 from llmagentos.settings import ModelSettings, PersonalSettings
 from tests.lm_world import SILOS, evaluate_task, fit_task, start_of, trainer
 

@@ -11,7 +11,7 @@ from llmagentos.errors import SettingError
 from llmagentos.lm.lora import attach
 from llmagentos.lm.models import load_base
 from llmagentos.lm.positions import longest_row
-from llmagentos.recipes.own_desk import open_bench
+from llmagentos.recipes.desk import open_bench
 from llmagentos.recipes.terms import terms_of
 from llmagentos.settings import CorpusSettings, LoraSettings, RowSettings, RunSettings
 from tests.crashing import exit_code_of, tune

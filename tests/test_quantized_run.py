@@ -19,7 +19,7 @@ from llmagentos.lm.export import merge
 from llmagentos.lm.models import load_base
 from llmagentos.recipes import evaluate, export
 from llmagentos.recipes.checking import try_model
-from llmagentos.recipes.own_desk import open_bench
+from llmagentos.recipes.desk import open_bench
 from llmagentos.recipes.terms import terms_of
 from llmagentos.settings import ModelSettings, RunSettings
 from tests.crashing import exit_code_of, tune

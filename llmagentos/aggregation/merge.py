@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from llmagentos.adapter import initial_vector
-from llmagentos.aggregation.locals import local_layers
+from llmagentos.aggregation.local_factors import local_layers
 from llmagentos.aggregation.methods import Method
 from llmagentos.aggregation.residual import chapters, extended, factors_of, rank_of, vector_of
 from llmagentos.aggregation.rules import Merged, Rule, hetlora_shares

@@ -3,7 +3,7 @@
 import numpy as np
 
 from llmagentos.aggregation.factors import Factors, difference, norm, summed
-from llmagentos.aggregation.locals import local_layers
+from llmagentos.aggregation.local_factors import local_layers
 from llmagentos.aggregation.residual import chapters, factors_of, joined
 from llmagentos.layout import Layout
 from llmagentos.messages import Task

@@ -8,8 +8,8 @@ from llmagentos.codecs.container import pack, pack_file, unpack
 from llmagentos.codecs.dense import bf16, fp16, fp32
 from llmagentos.codecs.int8 import int8
 from llmagentos.codecs.rows import BLOCK, CodedRow, Row, in_place
-from llmagentos.codecs.several import encode_all, read_all
 from llmagentos.codecs.top_k import top_k
+from llmagentos.codecs.vectors import encode_all, read_all
 from llmagentos.settings import CodecSettings
 
 __all__ = [

@@ -20,7 +20,7 @@ from llmagentos.errors import LLMAgentOSError, SettingError
 from llmagentos.identity import name_of, read_key
 from llmagentos.lm.batches import target_tokens
 from llmagentos.messages import Task
-from llmagentos.recipes.own_desk import Bench, open_bench, own_model
+from llmagentos.recipes.desk import Bench, open_bench, own_model
 from llmagentos.recipes.terms import read_terms
 from llmagentos.settings import LocalSettings, Terms
 

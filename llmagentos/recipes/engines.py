@@ -10,7 +10,7 @@ def engine_of(session: Session, trainer: Trainer, folder: RunFolder) -> Engine:
     if session.settings.engine == "in_process":
         return InProcessEngine(with_memory(trainer, folder.agents), session.roster)
     # Signatures need a package that agents in this process do without.
-    from llmagentos.recipes.apart import dialling_engine, starting_engine
+    from llmagentos.recipes.remote_engines import dialling_engine, starting_engine
 
     make = dialling_engine if session.settings.dialled else starting_engine
     return make(session, folder)

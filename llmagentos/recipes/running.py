@@ -14,7 +14,7 @@ from llmagentos.recipes.comparing import compare
 from llmagentos.recipes.display import Display
 from llmagentos.recipes.engines import engine_of, opening_line
 from llmagentos.recipes.log_file import log_file
-from llmagentos.recipes.own import own_losses, own_task, publish_own
+from llmagentos.recipes.personal import own_losses, own_task, publish_own
 from llmagentos.recipes.plan import plan_tables
 from llmagentos.recipes.prometheus import prometheus
 from llmagentos.recipes.publishing import publish

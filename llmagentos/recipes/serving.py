@@ -83,7 +83,7 @@ def _answer_once(settings: AgentSettings, to_example: ToExample) -> None:
     """Sealed bytes in, sealed bytes out: for whoever carries them by hand or by ssh."""
     examples = own_examples(settings.corpus, to_example)
     with without_collection():
-        from llmagentos.recipes.own_desk import open_desk
+        from llmagentos.recipes.desk import open_desk
 
     with open_desk(settings, examples) as desk:
         sys.stdout.buffer.write(desk.answer(sys.stdin.buffer.read(desk.party.largest_bytes + 1)))
@@ -101,7 +101,7 @@ def _join(settings: AgentSettings, to_example: ToExample) -> None:
     from llmagentos.engines.flower.node import serve as serve_node
 
     with without_collection():
-        from llmagentos.recipes.own_desk import open_desk
+        from llmagentos.recipes.desk import open_desk
 
     authority, key = Path(settings.authority), Path(settings.node_key)
     with open_desk(settings, examples) as desk:

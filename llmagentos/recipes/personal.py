@@ -7,7 +7,7 @@ from llmagentos.engines import SharingTrainer, Trainer
 from llmagentos.federation import Federation, task_for
 from llmagentos.memory import folder_name
 from llmagentos.messages import Task
-from llmagentos.recipes.own_folders import OWN, SHARED, Published, adapters_of, write_own
+from llmagentos.recipes.personal_folders import OWN, SHARED, Published, adapters_of, write_own
 from llmagentos.recipes.publishing import metrics_after
 from llmagentos.recipes.run_folder import RunFolder
 from llmagentos.recipes.session import Session

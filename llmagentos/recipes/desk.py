@@ -19,7 +19,7 @@ from llmagentos.lm.models import load_base
 from llmagentos.lm.positions import check_longest
 from llmagentos.lm.precision import accelerator_for
 from llmagentos.lm.trainer import LoraTrainer
-from llmagentos.recipes.own_folders import Published, PublishingTrainer
+from llmagentos.recipes.personal_folders import Published, PublishingTrainer
 from llmagentos.recipes.terms import read_terms
 from llmagentos.settings import CorpusSettings, ModelSettings, Terms
 from llmagentos.settings.checks import require
