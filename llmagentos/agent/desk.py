@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 VECTORS = 4
-"""More vectors than any method sends with a task, but for what it adds to the base."""
+"""Vectors of the adapter's size that a task has room for, more than any method sends."""
 
 
 def largest_task(layout: Layout, residual_rank: int) -> int:

@@ -67,7 +67,7 @@ class Merge:
 
 
 def _rest(state: ServerState, change: Vector) -> Vector:
-    """What is no factor, moved by the end of a change of the part that was sent."""
+    """The values behind the factors, moved by as many at the end of the change."""
     rest = state.adapter.vector[state.adapter.layout.factors.size :]
     moved: Vector = rest + change[len(change) - len(rest) :]
     return moved

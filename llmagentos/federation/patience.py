@@ -25,7 +25,7 @@ class Patience:
         return self._clock() >= self._end
 
     def due(self, agents: Iterable[str]) -> list[str]:
-        """Those of the agents that are to be asked, who from this moment on are silent."""
+        """Those of the agents that are to be asked now, from when on their silence counts."""
         start = self._clock()
         due = [agent for agent in agents if self._due.get(agent, -inf) <= start]
         self._due |= dict.fromkeys(due, start + self._silence)

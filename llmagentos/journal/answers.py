@@ -111,7 +111,10 @@ class Answers:
             )
 
     def refused_meanwhile(self, count: int) -> dict[str, str]:
-        """Agent to reason, of training refused after what is counted, up to ``count`` that wait."""
+        """Whose training was refused, and why, since the last update that was counted.
+
+        What came after the ``count`` updates that wait longest is left to later rounds.
+        """
         return dict(
             self._rows.execute(
                 "SELECT agent, refused FROM answers WHERE kind='fit' AND body IS NULL"

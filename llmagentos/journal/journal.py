@@ -127,7 +127,7 @@ class Journal:
         return None if text is None else list(self._rows.parsed(text))
 
     def decide(self, round_: int, members: Sequence[str]) -> None:
-        """Fix who counts in a round; what others made of it was evaluated for nothing."""
+        """Fix who counts in a round; evaluations of what other members came to are dropped."""
         with self.together():
             self._rows.execute(
                 "UPDATE rounds SET members=? WHERE round=?", (json.dumps(members), round_)

@@ -36,7 +36,10 @@ class Pull(NamedTuple):
 
     @classmethod
     def side_by_side(cls, tasks: Sequence[Task], layout: Layout, device: torch.device) -> Self:
-        """Those of several agents, whose tasks all have an anchor or none, and so a linear term."""
+        """Those of several agents.
+
+        All of their tasks have an anchor or none has one, and the same of a linear term.
+        """
 
         def rows(name: str) -> Tensor:
             found = [refit(task.vectors[name], task.layout, layout) for task in tasks]
