@@ -17,7 +17,7 @@ class Example:
     turns: tuple[tuple[str, str], ...] = ()
     """A chat as (role, content) up to its last answer; empty otherwise."""
     group: str | None = field(default=None, compare=False)
-    """Value of the field that the corpus is dealt out by; of two groups the same text is one."""
+    """Value of the field that the corpus is dealt out by; it does not tell two examples apart."""
     where: str = field(default="", compare=False)
     """File and line that an error names; empty where it has none."""
 
