@@ -27,7 +27,7 @@ from wire import Made, Work
 from llmagentos.engines.answering import unbroken_answer
 from llmagentos.engines.flower.carrier import FlowerCarrier
 from llmagentos.engines.flower.local import SPAWN, local_node, local_server
-from llmagentos.engines.flower.node import POLL_S, Desk
+from llmagentos.engines.flower.node import POLL_S, Inbox
 from llmagentos.engines.flower.program import end_with_parent
 from llmagentos.engines.remote import RemoteEngine
 from llmagentos.federation import Federation, run
@@ -59,10 +59,10 @@ class Crowd:
 def live(made: Made, homes: dict[str, Path]) -> None:
     """Answer what is laid before any of the agents."""
     end_with_parent()
-    desks = [Desk(unbroken_answer(made(agent), agent), home) for agent, home in homes.items()]
+    inboxes = [Inbox(unbroken_answer(made(agent), agent), home) for agent, home in homes.items()]
     while True:
-        for desk in desks:
-            desk.work()
+        for inbox in inboxes:
+            inbox.work()
         time.sleep(POLL_S)
 
 

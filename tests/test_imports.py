@@ -28,6 +28,10 @@ ROWS = [
 WITH_TORCH = {"lm", "api", "recipes"}
 
 MODULES = sorted(set(PACKAGE.rglob("*.py")) - {PACKAGE / "__init__.py"})
+OUTSIDE = sorted(
+    path for home in ("agents", "benchmarks") for path in (PACKAGE.parent / home).glob("*.py")
+)
+"""Scripts that no other test imports."""
 
 
 def part_of(dotted):
@@ -55,6 +59,27 @@ def test_imports_point_down(path):
     for name in imported(path):
         if name.startswith("llmagentos.") and part_of(name) != own:
             assert row_of(part_of(name)) > row_of(own), f"{own} imports {name}"
+
+
+def named_in(module):
+    """The file of a module, and all that has a name in it, as its text says."""
+    place = PACKAGE.parent.joinpath(*module.split("."))
+    file = next(f for f in (place.with_suffix(".py"), place / "__init__.py") if f.is_file())
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.alias):
+            yield node.asname or node.name
+    yield from (path.stem for path in place.glob("*") if path.suffix in {"", ".py", ".pyi"})
+
+
+@pytest.mark.parametrize("path", OUTSIDE, ids=lambda p: str(p.relative_to(PACKAGE.parent)))
+def test_what_scripts_import_from_the_package_is_there(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("llmagentos"):
+            assert {alias.name for alias in node.names} <= set(named_in(node.module))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))

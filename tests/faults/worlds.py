@@ -7,12 +7,13 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from llmagentos import federation
 from llmagentos.aggregation import in_one
 from llmagentos.codecs import unpack
 from llmagentos.engines import InProcessEngine, with_memory
 from llmagentos.engines.carrier import Parcel
 from llmagentos.engines.flower.tray import Tray
-from llmagentos.federation import Federation, asynchrony, federation
+from llmagentos.federation import Federation, asynchrony
 from llmagentos.journal import Journal
 from llmagentos.memory import folder_name
 from llmagentos.publish import write_peft_folder
